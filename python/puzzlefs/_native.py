@@ -1,0 +1,208 @@
+"""The only chooser of a backend: `_rust` (compiled) or `_fallback` (pure Python).
+
+`PUZZLEFS_BACKEND=rust|python` is strict: an unknown or unavailable choice raises. Without it the
+compiled backend is used where it is installed. Both give the same bytes and the same errors.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from importlib import import_module, util
+from typing import Protocol, cast
+
+from puzzlefs.errors import UnsupportedError, UsageError
+from puzzlefs.records import Vector
+
+RawRootfs = tuple[int, bytes, bytes, list[tuple[bytes, bytes, bytes, bytes, bytes]]]
+"""(manifest version, digest table, verity table, vectors uppermost first)."""
+
+InodeStat = tuple[int, int, int, int, int, int, int, int, int, int, int]
+"""(ino, kind, permissions, uid, gid, mtime_sec, mtime_nsec, size, nlink, major, minor)."""
+
+
+class Index(Protocol):
+    """An image's merged tree: what its layers, uppermost first, look like as one filesystem.
+
+    Raises `CorruptImageError` (a rule of docs/format.md is broken) or `UnsupportedError`
+    (a version or feature this reader does not know) when built. Every method that takes an inode
+    number raises `KeyError` where the tree does not reach it.
+    """
+
+    def __init__(self, rootfs: bytes) -> None: ...
+
+    @property
+    def inode_count(self) -> int:
+        """Inodes that the root reaches, the root included."""
+
+    @property
+    def highest_ino(self) -> int:
+        """The highest number in any layer, whiteouts included."""
+
+    @property
+    def content_bytes(self) -> int:
+        """Sum of file sizes, each inode once."""
+
+    @property
+    def has_xattrs(self) -> bool:
+        """Whether any reachable inode has an extended attribute."""
+
+    def inodes(self) -> list[int]:
+        """Return the reachable inode numbers, ascending."""
+
+    def stat(self, ino: int) -> InodeStat:
+        """Return an inode's fields. size: content, link target, or 0; nlink: 2 + subdirectories for a
+        directory, else the number of entries."""
+
+    def lookup(self, parent: int, name: bytes) -> int:
+        """Return the number that directory `parent` gives `name`, or 0. `NotADirectoryError` if it is none."""
+
+    def parent(self, ino: int) -> int:
+        """Return the number of a directory's parent; the root is its own."""
+
+    def entries(self, ino: int, start: int, count: int) -> list[tuple[bytes, int]]:
+        """Return up to `count` entries (name, number) of a directory, by name, from position `start`."""
+
+    def xattrs(self, ino: int) -> list[tuple[bytes, bytes]]:
+        """Return an inode's extended attributes in stored order."""
+
+    def symlink(self, ino: int) -> bytes:
+        """Return a symbolic link's target; b"" for other kinds."""
+
+    def chunks(self, ino: int) -> bytes:
+        """Return a file's `records.CHUNK` rows; blob numbers are rows of `blobs()`."""
+
+    def blobs(self) -> bytes:
+        """Return `records.VERITY` rows, one for each distinct digest that any layer's chunks name, in
+        order of first mention. A blob without a verity entry has a zero fs-verity digest."""
+
+
+class Reader(Protocol):
+    """File contents of one image, each blob checked as `verify` says before its bytes are used.
+
+    index      the backend's own `Index`
+    directory  the directory that holds the blobs, named by hex digest; links are followed
+    verify     0 never; 1 once a blob, on first use; 2 every byte each time it is taken from disk
+    cache_size bytes of decompressed data to keep
+    """
+
+    def __init__(self, index: Index, directory: bytes, verify: int, cache_size: int) -> None: ...
+
+    def read(self, ino: int, offset: int, size: int) -> bytes:
+        """Return up to `size` bytes of a file from `offset`; short only at its end.
+
+        Raises `BlobError` or `MissingBlobError`; `KeyError` for an inode that is no file.
+        """
+
+    def extract(self, ino: int, fd: int) -> None:
+        """Write a whole file to the empty regular file `fd`, leaving holes for blocks of zeros
+        (4,096 bytes, aligned), and set its size. Also raises `OSError` of the write."""
+
+
+class StreamWriter(Protocol):
+    """Cuts the bytes of many files, as one stream, into chunks and stores each as a blob.
+
+    root         the root filesystem; no symbolic link below it is followed
+    blobs        the directory of the blobs
+    temporary    an existing directory on the same filesystem for unfinished blobs
+    compression  0 none; 1 as the original writes it (and with its digests, format.md §2); 2 frames
+    frame_size   uncompressed bytes in a frame, for compression 2
+    jobs         worker threads (the pure backend uses one)
+    sync         whether each blob is synced before it gets its name
+    """
+
+    def __init__(
+        self, root: bytes, blobs: bytes, temporary: bytes, compression: int, frame_size: int, jobs: int, sync: bool
+    ) -> None: ...
+
+    def run(self, paths: Sequence[bytes], sources: bytes) -> tuple[bytes, bytes, bytes, bytes]:
+        """Store the files `paths` (relative to root, stream order) with `records.SOURCE` rows.
+
+        Returns (blobs, chunks, counts, stream):
+        blobs   `records.BLOB` rows, one for each distinct (digest, flags), in order of first use
+        chunks  `records.CHUNK` rows of all files, file after file
+        counts  u32 for each file: how many of those rows are its own
+        stream  u32 for each chunk cut, in stream order, repeats included: its row in blobs
+        Raises `SourceError`, `SourceChangedError` (size, times or identity differ from the row before
+        or after reading), `StoreError`, `CancelledError`. Blobs written by then stay. One run only.
+        """
+
+    def cancel(self) -> None:
+        """Make `run`, in another thread, raise `CancelledError` soon."""
+
+    def progress(self) -> tuple[int, int, int, int, int]:
+        """Return (files read, bytes read, chunks cut, bytes in repeated chunks, bytes written) so far."""
+
+
+class Backend(Protocol):
+    """What both backends offer; `puzzlefs._rust` and `puzzlefs._fallback` are such modules."""
+
+    __version__: str
+    Index: type[Index]
+    Reader: type[Reader]
+    StreamWriter: type[StreamWriter]
+
+    def cut_lengths(self, data: bytes) -> list[int]:
+        """Return the lengths of the chunks into which FastCDC cuts `data`, a whole stream."""
+
+    def verity_digest(self, data: bytes) -> bytes:
+        """Return the fs-verity digest (SHA-256, 4,096-byte blocks, no salt) of `data`, 32 bytes."""
+
+    def hash_file(self, fd: int) -> tuple[int, bytes, bytes]:
+        """Return (size, sha256, fs-verity digest) of a file, read from its start by position."""
+
+    def compress(self, data: bytes, frame_size: int) -> bytes:
+        """Return `data` as Zstandard frames of `frame_size` bytes at level 3 and a seek table.
+
+        Each frame is compressed in one call that knows its size.
+        """
+
+    def compress_upstream(self, data: bytes) -> bytes:
+        """Return `data` as the original compresses it: streamed frames of 4,096 bytes."""
+
+    def decompress(self, data: bytes) -> bytes:
+        """Return the content of a seekable Zstandard blob of any frame size.
+
+        Raises `CorruptImageError` with one of the texts of docs/format.md §10.
+        """
+
+    def decode_rootfs(self, rootfs: bytes) -> RawRootfs:
+        """Return the tables of a rootfs blob (`records.Vector` fields for each layer).
+
+        The digest table is 32 bytes for each distinct chunk digest in order of first mention, the
+        verity table `records.VERITY` rows in stored order.
+        """
+
+    def encode_rootfs(self, digests: bytes, verity: bytes, vectors: Sequence[Vector]) -> bytes:
+        """Return the rootfs blob for tables as `decode_rootfs` gives them, byte for byte as the
+        original would write it. A vector whose times are all zero gets the original's Inode size.
+
+        Raises `ValueError` for tables that contradict themselves.
+        """
+
+
+def _choose() -> tuple[str, Backend]:
+    wanted = os.environ.get("PUZZLEFS_BACKEND", "")
+    if wanted not in ("", "rust", "python"):
+        raise UsageError(f"PUZZLEFS_BACKEND is {wanted!r}: not 'rust' or 'python'")
+    compiled = util.find_spec("puzzlefs._rust") is not None
+    if wanted == "rust" and not compiled:
+        raise UnsupportedError("PUZZLEFS_BACKEND is 'rust', but the compiled extension is not installed")
+    name = wanted or ("rust" if compiled else "python")
+    return name, load(name)
+
+
+def load(name: str) -> Backend:
+    """Return the backend called `name` ("rust" or "python"), whatever the environment says."""
+    from puzzlefs import __version__
+
+    module = import_module("puzzlefs._rust" if name == "rust" else "puzzlefs._fallback")
+    backend = cast(Backend, module)
+    if backend.__version__ != __version__:
+        raise UnsupportedError(f"the {name} backend is version {backend.__version__}, the package {__version__}")
+    return backend
+
+
+backend: str
+native: Backend
+backend, native = _choose()
