@@ -8,18 +8,18 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from puzzlefs._native import backend as backend
-    from puzzlefs.build import BuildOptions as BuildOptions
-    from puzzlefs.build import BuildResult as BuildResult
-    from puzzlefs.build import build as build
+    from puzzlefs.builder import BuildOptions as BuildOptions
+    from puzzlefs.builder import BuildResult as BuildResult
+    from puzzlefs.builder import build as build
     from puzzlefs.errors import PuzzleFSError as PuzzleFSError
     from puzzlefs.image import Image as Image
 
 # Loaded on first use: start-up time is part of every command.
 _LAZY = {
     "backend": "puzzlefs._native",
-    "BuildOptions": "puzzlefs.build",
-    "BuildResult": "puzzlefs.build",
-    "build": "puzzlefs.build",
+    "BuildOptions": "puzzlefs.builder",
+    "BuildResult": "puzzlefs.builder",
+    "build": "puzzlefs.builder",
     "PuzzleFSError": "puzzlefs.errors",
     "Image": "puzzlefs.image",
 }
