@@ -1,0 +1,158 @@
+"""The OCI documents an image consists of: descriptors, manifests, canonical JSON."""
+
+from __future__ import annotations
+
+import json
+import platform as _platform
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from hashlib import sha256
+from typing import Any
+
+from puzzlefs import constants
+from puzzlefs.errors import CorruptImageError
+from puzzlefs.names import DIGEST
+
+_GOARCH = {
+    "x86_64": "amd64",
+    "aarch64": "arm64",
+    "armv7l": "arm",
+    "armv6l": "arm",
+    "i386": "386",
+    "i686": "386",
+    "loongarch64": "loong64",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Platform:
+    """The operating system and architecture an image is for, in Go's names."""
+
+    os: str = "linux"
+    architecture: str = "amd64"
+
+    @classmethod
+    def host(cls) -> Platform:
+        """Return this machine's platform."""
+        machine = _platform.machine().lower()
+        return cls(_platform.system().lower(), _GOARCH.get(machine, machine))
+
+    def document(self) -> dict[str, str]:
+        """Return the platform as a descriptor has it."""
+        return {"architecture": self.architecture, "os": self.os}
+
+
+@dataclass(frozen=True, slots=True)
+class Descriptor:
+    """A blob's media type, digest (`sha256:HEX`) and size in bytes."""
+
+    media_type: str
+    digest: str
+    size: int
+    annotations: Mapping[str, str] = field(default_factory=dict)
+    data: str | None = None
+    platform: Mapping[str, Any] | None = None
+
+    @classmethod
+    def of(cls, media_type: str, content: bytes, **fields: Any) -> Descriptor:
+        """Describe `content`."""
+        return cls(media_type, f"sha256:{sha256(content).hexdigest()}", len(content), **fields)
+
+    @classmethod
+    def parse(cls, document: object) -> Descriptor:
+        """Read a descriptor. Raises `CorruptImageError` for one that is malformed."""
+        if not isinstance(document, dict):
+            raise CorruptImageError("descriptor: not an object")
+        media_type, digest, size = document.get("mediaType"), document.get("digest"), document.get("size")
+        annotations, platform = document.get("annotations") or {}, document.get("platform")
+        if not isinstance(media_type, str):
+            raise CorruptImageError("descriptor: no media type")
+        if not isinstance(digest, str) or not DIGEST.match(digest):
+            raise CorruptImageError("descriptor: digest is not sha256:HEX")
+        if not isinstance(size, int) or isinstance(size, bool) or not 0 <= size <= constants.FILE_SIZE_LIMIT:
+            raise CorruptImageError("descriptor: size out of range")
+        if not isinstance(annotations, dict) or not all(isinstance(v, str) for v in annotations.values()):
+            raise CorruptImageError("descriptor: annotations are not strings")
+        if platform is not None and not isinstance(platform, dict):
+            raise CorruptImageError("descriptor: platform is not an object")
+        return cls(media_type, digest, size, annotations, None, platform)
+
+    @property
+    def raw_digest(self) -> bytes:
+        """The 32 bytes of the digest."""
+        return bytes.fromhex(self.digest.removeprefix("sha256:"))
+
+    def document(self) -> dict[str, Any]:
+        """Return the descriptor as JSON has it."""
+        document: dict[str, Any] = {"digest": self.digest, "mediaType": self.media_type, "size": self.size}
+        if self.annotations:
+            document["annotations"] = dict(self.annotations)
+        if self.data is not None:
+            document["data"] = self.data
+        if self.platform is not None:
+            document["platform"] = dict(self.platform)
+        return document
+
+
+EMPTY_CONFIG = b"{}"
+EMPTY_DESCRIPTOR = Descriptor.of(constants.EMPTY, EMPTY_CONFIG, data="e30=")
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """A PuzzleFS manifest: layers[0] is the rootfs blob, the rest is file data."""
+
+    config: Descriptor
+    layers: tuple[Descriptor, ...]
+    annotations: Mapping[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def parse(cls, content: bytes) -> Manifest:
+        """Read a manifest. Raises `CorruptImageError` where it is malformed or no PuzzleFS image."""
+        document = parse_object(content, "manifest")
+        if document.get("schemaVersion") != 2:
+            raise CorruptImageError("manifest: schema version is not 2")
+        layers = document.get("layers")
+        if not isinstance(layers, list) or not layers:
+            raise CorruptImageError("manifest: no layers")
+        parsed = tuple(Descriptor.parse(layer) for layer in layers)
+        if parsed[0].media_type != constants.ROOTFS:
+            raise CorruptImageError(f"manifest: not a PuzzleFS image, its first layer is {parsed[0].media_type!r}")
+        annotations = document.get("annotations") or {}
+        if not isinstance(annotations, dict):
+            raise CorruptImageError("manifest: annotations are not an object")
+        return cls(Descriptor.parse(document.get("config")), parsed, annotations)
+
+    @property
+    def rootfs(self) -> Descriptor:
+        """The rootfs blob."""
+        return self.layers[0]
+
+    def document(self, artifact: bool) -> dict[str, Any]:
+        """Return the manifest as JSON has it; with `artifact` its media and artifact types are named."""
+        document: dict[str, Any] = {
+            "config": self.config.document(),
+            "layers": [layer.document() for layer in self.layers],
+            "schemaVersion": 2,
+        }
+        if artifact:
+            document |= {"mediaType": constants.MANIFEST, "artifactType": constants.ARTIFACT}
+        if self.annotations:
+            document["annotations"] = dict(self.annotations)
+        return document
+
+
+def canonical(document: Any) -> bytes:
+    """Return a document as canonical JSON: keys sorted, no white space, no final newline."""
+    return json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+
+
+def parse_object(content: bytes, what: str) -> dict[str, Any]:
+    """Return the JSON object in `content`. Raises `CorruptImageError`, calling it `what`."""
+    try:
+        document = json.loads(content)
+    except (ValueError, RecursionError) as error:
+        raise CorruptImageError(f"{what}: not JSON") from error
+    if not isinstance(document, dict):
+        raise CorruptImageError(f"{what}: not a JSON object")
+    return document
