@@ -1,0 +1,14 @@
+//! Cut lengths, for tests and tools; a build cuts inside the engine.
+
+use puzzlefs_core::chunk;
+use pyo3::prelude::*;
+use pyo3::types::PyBytes;
+
+use crate::detach::detach;
+
+/// Return the lengths of the chunks into which FastCDC cuts `data`, a whole stream.
+#[pyfunction]
+pub(crate) fn cut_lengths(py: Python<'_>, data: &Bound<'_, PyBytes>) -> PyResult<Vec<usize>> {
+    let data = data.as_bytes();
+    detach(py, || Ok(chunk::chunks(data).map(<[u8]>::len).collect()))
+}
