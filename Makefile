@@ -1,0 +1,90 @@
+# One door to everything. `make` alone says what there is.
+SHELL := /bin/bash -o pipefail
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.SUFFIXES:
+
+PYTHON ?= python3
+BIN := .venv/bin
+CRATES := --workspace --exclude puzzlefs-python
+NO_STD := x86_64-unknown-none
+RUST_SOURCES := $(shell find rust -name '*.rs' -o -name Cargo.toml) Cargo.toml rust-toolchain.toml pyproject.toml
+export PYO3_PYTHON := $(CURDIR)/$(BIN)/python
+
+##@ Everyday
+.PHONY: help setup demo test check
+help:  ## Show this list
+	@awk 'BEGIN {FS = ":.*## "} /^##@/ {print "\n" substr($$0, 5)} /^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: .venv/extension.stamp  ## Install what building needs, then PuzzleFS itself into .venv
+
+demo: setup  ## Build, verify, mount and extract a Debian root filesystem (as root); compare every byte
+	$(BIN)/python tools/demo.py
+
+test: setup check test-rust test-python  ## Run every check and every test, from a fresh checkout too
+	@awk '/^test result:/ {p += $$4; f += $$6; i += $$8} END {print "Rust:   " p " passed, " f " failed, " i " ignored"}' build/cargo-test.log
+	@echo "Python: $$(tail -n 1 build/pytest.log | tr -d '=' | sed 's/^ *//; s/ *$$//')"
+	@tail -n 1 build/pytest.log
+
+check: check-python check-rust check-docs  ## Formatting, lints, types, licences, no_std, documentation
+
+##@ Parts
+.PHONY: test-rust test-python check-python check-rust check-docs bench docs lock
+test-rust:  ## Run the tests of the Rust crates
+	@mkdir -p build
+	cargo test --quiet $(CRATES) 2>&1 | tee build/cargo-test.log
+
+test-python: setup  ## Run the tests of the Python package on both backends
+	@mkdir -p build
+	$(BIN)/pytest 2>&1 | tee build/pytest.log
+
+check-python: setup
+	$(BIN)/ruff format --check
+	$(BIN)/ruff check
+	$(BIN)/mypy
+	$(BIN)/python -m mypy.stubtest --concise puzzlefs._rust
+
+check-rust: setup
+	cargo fmt --all --check
+	cargo clippy --quiet --workspace --all-targets -- -D warnings
+	$(BIN)/python tools/check_crates.py
+	@if [ -d "$$(rustc --print target-libdir --target $(NO_STD))" ]; then set -x; \
+	cargo check --quiet -p puzzlefs-core --no-default-features --target $(NO_STD); \
+	else echo "skipped: the no_std check, because target $(NO_STD) is not installed (rustup target add $(NO_STD))"; fi
+
+check-docs docs: setup  ## Build the documentation into site/
+	$(BIN)/mkdocs --quiet build --strict
+
+bench: setup .venv/bench.stamp  ## Measure both backends, and PUZZLEFS_ORIGINAL where set; write docs/benchmarks.*
+	$(BIN)/python benches/run.py
+
+lock: .venv/python.stamp  ## Bring requirements/*.txt up to date with requirements/*.in
+	$(BIN)/python -m pip install -q uv
+	for name in dev bench; do $(BIN)/uv -q pip compile --universal --python-version 3.11 --generate-hashes --upgrade \
+	--custom-compile-command "make lock" requirements/$$name.in -o requirements/$$name.txt || exit; done
+
+##@ Packages
+.PHONY: wheel wheel-pure clean
+wheel: setup  ## Build the compiled wheel (CPython 3.11 and later) into dist/
+	$(BIN)/maturin build --quiet --release --out dist
+
+wheel-pure: .venv/python.stamp  ## Build the wheel without Rust into dist/
+	$(BIN)/python tools/pure_wheel.py dist
+
+clean:  ## Remove everything that was built, .venv included
+	rm -rf .venv build dist site target .mypy_cache .pytest_cache .ruff_cache .hypothesis .benchmarks
+	rm -f python/puzzlefs/_rust*.so
+	find python tests tools benches -name __pycache__ -prune -exec rm -rf {} +
+
+.venv/python.stamp: requirements/dev.txt tools/bootstrap.sh
+	PYTHON=$(PYTHON) sh tools/bootstrap.sh python
+	@touch $@
+
+.venv/bench.stamp: requirements/bench.txt .venv/python.stamp
+	$(BIN)/python -m pip install -q --disable-pip-version-check --require-hashes -r requirements/bench.txt
+	@touch $@
+
+.venv/extension.stamp: $(RUST_SOURCES) .venv/python.stamp
+	@sh tools/bootstrap.sh rust
+	PIP_QUIET=1 $(BIN)/maturin develop --quiet --release
+	@touch $@
