@@ -123,8 +123,8 @@ class Store:
             if entry.digest == digest:
                 return entry
         try:
-            size = (self.blobs / digest.removeprefix("sha256:")).stat().st_size
-        except OSError as error:
+            size = self.size(bytes.fromhex(digest.removeprefix("sha256:")))
+        except MissingBlobError as error:
             raise NotFoundError(f"{self.path}: no manifest {digest}") from error
         return Descriptor(constants.MANIFEST, digest, size)
 
@@ -146,6 +146,13 @@ class Store:
         if sha256(content).digest() != digest:
             raise BlobError(digest, "content does not match the digest")
         return content
+
+    def size(self, digest: bytes) -> int:
+        """Return the size of a blob's file. Raises `MissingBlobError`."""
+        try:
+            return (self.blobs / digest.hex()).stat().st_size
+        except OSError as error:
+            raise MissingBlobError(digest) from error
 
     # Writing
 

@@ -10,12 +10,13 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
-from puzzlefs.builder import BuildOptions, BuildResult, Profile, Progress, build
+from puzzlefs.builder import BuildOptions, BuildResult, Profile, build
 from puzzlefs.errors import UsageError
 from puzzlefs.oci import Platform
 from puzzlefs.runtime_config import RuntimeConfig
 from puzzlefs.scan import ScanOptions, matches_any
 from puzzlefs.store import Durability
+from puzzlefs.stream import Progress
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -100,14 +101,10 @@ def _options(options: argparse.Namespace) -> BuildOptions:
 
 def _scan_options(options: argparse.Namespace, upstream: bool) -> ScanOptions:
     exclude = [os.fsencode(pattern) for pattern in options.exclude]
-    if options.no_xattrs:
-        return ScanOptions(exclude, lambda _: False, sort_xattrs=not upstream)
-    if options.xattr:
-        wanted = [os.fsencode(pattern) for pattern in options.xattr]
+    wanted = [os.fsencode(pattern) for pattern in options.xattr or []]
+    if options.no_xattrs or wanted:
         return ScanOptions(exclude, lambda name: matches_any(name, wanted), sort_xattrs=not upstream)
-    if upstream:
-        return ScanOptions(exclude, lambda _: True, sort_xattrs=False)
-    return ScanOptions(exclude)
+    return ScanOptions(exclude, lambda _: True, sort_xattrs=False) if upstream else ScanOptions(exclude)
 
 
 def _mtime(text: str) -> str | int:

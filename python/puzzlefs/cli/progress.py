@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 from rich.progress import Progress as Bar
 
-from puzzlefs.builder import Progress
+from puzzlefs.stream import Progress
 
 
 @contextmanager

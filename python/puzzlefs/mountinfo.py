@@ -1,0 +1,93 @@
+"""The kernel's table of mounts, /proc/self/mountinfo."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+_TABLE = Path("/proc/self/mountinfo")
+_ESCAPE = re.compile(rb"\\([0-7]{3})")
+
+
+class Mount(NamedTuple):
+    """One line of the table, later lines lying over earlier ones.
+
+    device      "major:minor" as /sys names it
+    options     the filesystem's own options
+    """
+
+    ident: int
+    parent: int
+    device: str
+    root: bytes
+    mountpoint: bytes
+    kind: str
+    source: bytes
+    options: bytes
+
+    @property
+    def is_ours(self) -> bool:
+        """Whether this is a PuzzleFS mount, however its helper named the type."""
+        return self.kind == "fuse.puzzlefs" or (self.kind == "fuse" and self.source.startswith(b"puzzlefs"))
+
+
+def mounts() -> list[Mount]:
+    """Return every mount of this process's namespace, in the order of the table."""
+    return parse(_TABLE.read_bytes())
+
+
+def parse(table: bytes) -> list[Mount]:
+    """Read a table as proc_pid_mountinfo(5) describes it; lines it does not describe are left out."""
+    found = []
+    for line in table.splitlines():
+        fields = line.split(b" ")
+        if b"-" not in fields[6:]:
+            continue
+        separator = fields.index(b"-", 6)
+        kind, source, options = (fields[separator + 1 :] + [b"", b"", b""])[:3]
+        found.append(
+            Mount(
+                int(fields[0]),
+                int(fields[1]),
+                fields[2].decode("ascii"),
+                unescape(fields[3]),
+                unescape(fields[4]),
+                kind.decode("ascii", "replace"),
+                unescape(source),
+                unescape(options),
+            )
+        )
+    return found
+
+
+def topmost(path: str | os.PathLike[str]) -> Mount | None:
+    """Return the mount that is seen at `path` itself, or None where nothing is mounted there.
+
+    The path's last component is never touched, so that a dead filesystem there does no harm; only
+    where nothing is mounted under that name is a symbolic link in its place followed.
+    """
+    table = mounts()
+    absolute = os.path.abspath(path)
+    beside = os.path.join(os.path.realpath(os.path.dirname(absolute)), os.path.basename(absolute))
+    return _last(table, beside) or _last(table, os.path.realpath(absolute))
+
+
+def _last(table: list[Mount], path: str) -> Mount | None:
+    wanted = os.fsencode(path)
+    at_path = [mount for mount in table if mount.mountpoint == wanted]
+    return at_path[-1] if at_path else None
+
+
+def of_device(device: int) -> Mount | None:
+    """Return a mount of the filesystem that stat(2) calls `device`."""
+    name = f"{os.major(device)}:{os.minor(device)}"
+    return next((mount for mount in mounts() if mount.device == name), None)
+
+
+def unescape(field: bytes) -> bytes:
+    """Undo the octal escapes of space, tab, newline and backslash."""
+    replace: Callable[[re.Match[bytes]], bytes] = lambda match: bytes([int(match[1], 8) & 0xFF])  # noqa: E731
+    return _ESCAPE.sub(replace, field)

@@ -1,0 +1,115 @@
+"""The stream of a build: file contents -> chunks -> blobs, by the backend's writer, in a thread."""
+
+from __future__ import annotations
+
+import os
+import threading
+from array import array
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+from puzzlefs import constants, records
+from puzzlefs._native import StreamWriter, native
+from puzzlefs.records import BlobRecord
+from puzzlefs.scan import Node
+from puzzlefs.tables import Chunk
+
+NO_COMPRESSION, UPSTREAM_COMPRESSION, FRAME_COMPRESSION = 0, 1, 2
+
+_POLL_SECONDS = 0.05
+_Tables = tuple[bytes, bytes, bytes, bytes]
+
+
+class Progress(NamedTuple):
+    """How far a build is: files and bytes read, chunks cut, bytes in repeated chunks, bytes written."""
+
+    files: int
+    bytes: int
+    chunks: int
+    duplicate_bytes: int
+    written_bytes: int
+    total_bytes: int
+
+
+class Stream(NamedTuple):
+    """What was stored.
+
+    blobs     the distinct blobs, in order of first use
+    chunks    inode number of a file -> the chunks that cover its bytes
+    order     for each chunk cut, repeats included, its row in blobs
+    progress  the final counts
+    """
+
+    blobs: list[BlobRecord]
+    chunks: dict[int, tuple[Chunk, ...]]
+    order: array[int]
+    progress: Progress
+
+
+def store_stream(
+    writer: StreamWriter, files: Sequence[Node], report: Callable[[Progress], None] | None
+) -> Stream:
+    """Store the contents of `files` as one stream; `report` is called a few times a second."""
+    sources = b"".join(map(_source_row, files))
+    total = sum(node.status.st_size for node in files)
+    tables = _watch(writer, [node.path for node in files], sources, lambda: Progress(*writer.progress(), total), report)
+    return _unpack(files, tables, Progress(*writer.progress(), total))
+
+
+def stream_writer(
+    root: bytes, blobs: bytes, unfinished: bytes, *, compression: int, jobs: int, sync: bool
+) -> StreamWriter:
+    """Return the backend's writer; `jobs` 0 means one thread for each CPU this process may use."""
+    workers = jobs or len(os.sched_getaffinity(0))
+    return native.StreamWriter(root, blobs, unfinished, compression, constants.FRAME_SIZE, workers, sync)
+
+
+def _watch(
+    writer: StreamWriter,
+    paths: Sequence[bytes],
+    sources: bytes,
+    progress: Callable[[], Progress],
+    report: Callable[[Progress], None] | None,
+) -> _Tables:
+    """Run the writer in a thread of its own, so that an interrupt is heard at once."""
+    outcome: list[_Tables | BaseException] = []
+
+    def work() -> None:
+        try:
+            outcome.append(writer.run(paths, sources))
+        except BaseException as error:
+            outcome.append(error)
+
+    thread = threading.Thread(target=work, name="puzzlefs-build")
+    thread.start()
+    try:
+        while thread.is_alive():
+            thread.join(_POLL_SECONDS)
+            if report:
+                report(progress())
+    except BaseException:
+        writer.cancel()
+        thread.join()
+        raise
+    if isinstance(outcome[0], BaseException):
+        raise outcome[0]
+    return outcome[0]
+
+
+def _source_row(node: Node) -> bytes:
+    status = node.status
+    return records.SOURCE.pack(
+        status.st_size, status.st_dev, status.st_ino, status.st_mtime_ns, status.st_ctime_ns
+    )
+
+
+def _unpack(files: Sequence[Node], tables: _Tables, progress: Progress) -> Stream:
+    blobs = [BlobRecord(*row) for row in records.BLOB.iter_unpack(tables[0])]
+    rows = records.CHUNK.iter_unpack(tables[1])
+    chunks = [(blobs[row].digest, flags, offset, length) for row, flags, offset, length in rows]
+    by_file: dict[int, tuple[Chunk, ...]] = {}
+    start = 0
+    for node, count in zip(files, array("I", tables[2]), strict=True):
+        by_file[node.ino] = tuple(chunks[start : start + count])
+        start += count
+    return Stream(blobs, by_file, array("I", tables[3]), progress)
