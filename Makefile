@@ -10,6 +10,7 @@ CRATES := --workspace --exclude puzzlefs-python
 NO_STD := x86_64-unknown-none
 RUST_SOURCES := $(shell find rust -name '*.rs' -o -name Cargo.toml) Cargo.toml rust-toolchain.toml pyproject.toml
 export PYO3_PYTHON := $(CURDIR)/$(BIN)/python
+export NO_MKDOCS_2_WARNING := 1
 
 ##@ Everyday
 .PHONY: help setup demo test check
@@ -19,7 +20,7 @@ help:  ## Show this list
 setup: .venv/extension.stamp  ## Install what building needs, then PuzzleFS itself into .venv
 
 demo: setup  ## Build, verify, mount and extract a Debian root filesystem (as root); compare every byte
-	$(BIN)/python tools/demo.py
+	$(BIN)/python -m tools.demo
 
 test: setup check test-rust test-python  ## Run every check and every test, from a fresh checkout too
 	@awk '/^test result:/ {p += $$4; f += $$6; i += $$8} END {print "Rust:   " p " passed, " f " failed, " i " ignored"}' build/cargo-test.log
@@ -56,7 +57,7 @@ check-docs docs: setup  ## Build the documentation into site/
 	$(BIN)/mkdocs --quiet build --strict
 
 bench: setup .venv/bench.stamp  ## Measure both backends, and PUZZLEFS_ORIGINAL where set; write docs/benchmarks.*
-	$(BIN)/python benches/run.py
+	$(BIN)/python -m benches.run
 
 lock: .venv/python.stamp  ## Bring requirements/*.txt up to date with requirements/*.in
 	$(BIN)/python -m pip install -q uv

@@ -41,10 +41,12 @@ def lay_out(directory: Path) -> None:
     shutil.copytree(
         ROOT / "python/puzzlefs", directory / "puzzlefs", ignore=shutil.ignore_patterns("_rust*", "__pycache__")
     )
-    for name in ("LICENSE", "README.md"):
+    pyproject = (ROOT / "pyproject.toml").read_text()
+    project = tomllib.loads(pyproject)["project"]
+    for name in (*project["license-files"], *filter(None, [project.get("readme")])):
         shutil.copy(ROOT / name, directory)
     version = tomllib.loads((ROOT / "Cargo.toml").read_text())["workspace"]["package"]["version"]
-    (directory / "pyproject.toml").write_text(pure_pyproject((ROOT / "pyproject.toml").read_text(), version))
+    (directory / "pyproject.toml").write_text(pure_pyproject(pyproject, version))
 
 
 def main(wheels: str) -> None:

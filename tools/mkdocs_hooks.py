@@ -1,0 +1,42 @@
+"""What mkdocs.yml needs beyond its own means: pages from outside docs/, and the API's page."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from mkdocs.config.defaults import MkDocsConfig
+from mkdocs.structure.files import File, Files
+
+# A page of the site, and the file at the top of the repository that it shows.
+PAGES = {
+    "index.md": "README.md",
+    "architecture.md": "ARCHITECTURE.md",
+    "contributing.md": "CONTRIBUTING.md",
+    "changelog.md": "CHANGELOG.md",
+}
+API = """# Python API
+
+::: puzzlefs.builder
+::: puzzlefs.image
+::: puzzlefs.errors
+"""
+
+
+def from_the_top(text: str) -> str:
+    """Return a page of the repository's top with its links made right for the site."""
+    text = re.sub(r"\]\((?:\./)?docs/", "](", text)
+    for page, source in PAGES.items():
+        text = text.replace(f"]({source}", f"]({page}")
+    # What is no page stays a name.
+    return re.sub(r"\[([^\]]+)\]\((?![a-z]+:|#)(?![^)#]*\.(?:md|png|svg)\b)[^)]*\)", r"\1", text)
+
+
+def on_files(files: Files, config: MkDocsConfig) -> Files:
+    """Add the generated pages."""
+    root = Path(config.config_file_path).parent
+    for page, source in PAGES.items():
+        if (root / source).exists():
+            files.append(File.generated(config, page, content=from_the_top((root / source).read_text())))
+    files.append(File.generated(config, "api.md", content=API))
+    return files
