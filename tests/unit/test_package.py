@@ -1,0 +1,104 @@
+"""What is shipped: one version, light imports, and a wheel that works without Rust."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tomllib
+import zipfile
+from pathlib import Path
+
+import pytest
+
+import puzzlefs
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def python(*words: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run this interpreter with some variables of the environment replaced."""
+    variables = {name: value for name, value in os.environ.items() if not name.startswith(("PUZZLEFS_", "PYTHON"))}
+    return subprocess.run(
+        [sys.executable, *words], env=variables | environment, capture_output=True, text=True, check=False
+    )
+
+
+@pytest.fixture(scope="module")
+def pure_wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The wheel without Rust, fresh from this tree."""
+    pytest.importorskip("hatchling", reason="hatchling builds the pure wheel")
+    directory = tmp_path_factory.mktemp("wheel")
+    done = python(str(ROOT / "tools/pure_wheel.py"), str(directory))
+    assert done.returncode == 0, done.stderr
+    (wheel,) = directory.iterdir()
+    return wheel
+
+
+@pytest.fixture(scope="module")
+def installed(pure_wheel: Path) -> Path:
+    """A directory with the contents of the pure wheel, for PYTHONPATH."""
+    directory = pure_wheel.with_suffix("")
+    with zipfile.ZipFile(pure_wheel) as archive:
+        archive.extractall(directory)
+    return directory
+
+
+def test_the_version_has_one_source() -> None:
+    """Cargo's workspace and the package state the same version."""
+    cargo = tomllib.loads((ROOT / "Cargo.toml").read_text())
+    assert puzzlefs.__version__ == cargo["workspace"]["package"]["version"]
+
+
+@pytest.mark.parametrize("name", puzzlefs.__all__)
+def test_every_export_exists(name: str) -> None:
+    """What `__all__` promises can be had."""
+    assert getattr(puzzlefs, name) is not None
+
+
+def test_an_unknown_attribute_is_an_attribute_error() -> None:
+    """The lazy loader leaves other names alone."""
+    with pytest.raises(AttributeError, match="has no attribute 'nothing'"):
+        _ = puzzlefs.nothing
+
+
+def test_importing_the_package_loads_nothing_else() -> None:
+    """Start-up is part of every command: neither rich nor trio nor a backend is loaded for it."""
+    program = (
+        "import sys, puzzlefs.cli; print(*{name.split('.')[0] for name in sys.modules} & {'rich', 'trio', 'numpy'})"
+    )
+    done = python("-c", program, PYTHONPATH=str(ROOT / "python"))
+    assert (done.stdout.strip(), done.stderr) == ("", "")
+
+
+def test_the_pure_wheel_is_pure(pure_wheel: Path) -> None:
+    """It has every Python module, nothing compiled, and the metadata that a wheel needs."""
+    with zipfile.ZipFile(pure_wheel) as archive:
+        names = set(archive.namelist())
+        information = f"puzzlefs-{puzzlefs.__version__}.dist-info"
+        wheel = archive.read(f"{information}/WHEEL").decode()
+        metadata = archive.read(f"{information}/METADATA").decode()
+        scripts = archive.read(f"{information}/entry_points.txt").decode()
+    package = ROOT / "python/puzzlefs"
+    modules = {f"puzzlefs/{path.relative_to(package)}" for path in package.rglob("*.py")}
+
+    assert pure_wheel.name == f"puzzlefs-{puzzlefs.__version__}-py3-none-any.whl"
+    assert modules | {"puzzlefs/py.typed", f"{information}/licenses/LICENSE"} <= names
+    assert not [name for name in names if name.endswith((".so", ".pyd")) or "/_rust" in name]
+    assert "Root-Is-Purelib: true" in wheel
+    assert "puzzlefs = puzzlefs.cli:main" in scripts
+    assert "License-Expression: Apache-2.0" in metadata
+    assert "Requires-Python: >=3.11" in metadata
+
+
+def test_the_pure_wheel_runs(installed: Path) -> None:
+    """Installed alone, it chooses the pure backend by itself."""
+    done = python("-m", "puzzlefs", "--version", PYTHONPATH=str(installed))
+    assert done.stdout == f"puzzlefs {puzzlefs.__version__} (python backend)\n", done.stderr
+
+
+def test_the_pure_wheel_refuses_the_compiled_backend(installed: Path) -> None:
+    """A backend that was asked for and is not there is an error, never another backend."""
+    done = python("-m", "puzzlefs", "--version", PYTHONPATH=str(installed), PUZZLEFS_BACKEND="rust")
+    assert done.returncode == 7
+    assert "the compiled extension is not installed" in done.stderr
