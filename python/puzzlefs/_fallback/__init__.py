@@ -1,0 +1,32 @@
+"""The pure-Python backend: the executable specification of what the compiled one does.
+
+One module for each concept, each function beside the rule of docs/format.md that it implements.
+`puzzlefs._native.Backend` says what the names below promise.
+"""
+
+from __future__ import annotations
+
+from puzzlefs import __version__
+from puzzlefs._fallback.chunk import cut_lengths
+from puzzlefs._fallback.codec import compress, compress_upstream, decompress
+from puzzlefs._fallback.encode import encode_rootfs
+from puzzlefs._fallback.index import Index
+from puzzlefs._fallback.metadata import decode_rootfs
+from puzzlefs._fallback.reader import Reader
+from puzzlefs._fallback.verity import hash_file, verity_digest
+from puzzlefs._fallback.writer import StreamWriter
+
+__all__ = [
+    "Index",
+    "Reader",
+    "StreamWriter",
+    "__version__",
+    "compress",
+    "compress_upstream",
+    "cut_lengths",
+    "decode_rootfs",
+    "decompress",
+    "encode_rootfs",
+    "hash_file",
+    "verity_digest",
+]

@@ -1,0 +1,123 @@
+"""Compressed blobs: the Zstandard seekable format (docs/format.md, Compressed chunks, and section 10)."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from itertools import accumulate
+from struct import Struct
+from typing import Final, NamedTuple
+
+from puzzlefs.constants import FRAME_SIZE_LIMIT, UPSTREAM_FRAME_SIZE, ZSTD_LEVEL
+from puzzlefs.errors import CorruptImageError
+
+if sys.version_info >= (3, 14):
+    from compression import zstd
+else:
+    from backports import zstd
+
+SKIPPABLE_MAGIC: Final = 0x184D2A5E
+SEEKABLE_MAGIC: Final = 0x8F92EAB1
+HEADER: Final = Struct("<II")  # magic, bytes that follow
+ENTRY: Final = Struct("<II")  # compressed and uncompressed size of a frame
+FOOTER: Final = Struct("<IBI")  # frames, descriptor, magic
+CHECKSUMS: Final = 0x80
+RESERVED: Final = 0x7C
+
+
+class SeekTable(NamedTuple):
+    """Where the frames are: for n frames, n + 1 ascending offsets in the blob and in its content."""
+
+    stored: list[int]
+    content: list[int]
+
+
+def _frames(data: bytes, size: int) -> Iterator[bytes]:
+    for start in range(0, len(data), size):
+        yield data[start : start + size]
+
+
+def _seekable(frames: list[bytes], sizes: list[int]) -> bytes:
+    entries = b"".join(map(ENTRY.pack, map(len, frames), sizes))
+    header = HEADER.pack(SKIPPABLE_MAGIC, len(entries) + FOOTER.size)
+    return b"".join(frames) + header + entries + FOOTER.pack(len(frames), 0, SEEKABLE_MAGIC)
+
+
+def compress(data: bytes, frame_size: int) -> bytes:
+    """Return `data` as frames of `frame_size` bytes, each compressed in one call, and a seek table."""
+    if not 0 < frame_size <= FRAME_SIZE_LIMIT:
+        raise ValueError(f"frame size {frame_size} is not from 1 to {FRAME_SIZE_LIMIT}")
+    parts = list(_frames(data, frame_size))
+    return _seekable([zstd.compress(part, ZSTD_LEVEL) for part in parts], list(map(len, parts)))
+
+
+def compress_upstream(data: bytes) -> bytes:
+    """Return `data` as the original compresses it: the frame's end comes as a second call, so that
+    its header does not tell the size."""
+    parts = list(_frames(data, UPSTREAM_FRAME_SIZE))
+    frames = []
+    for part in parts:
+        stream = zstd.ZstdCompressor(ZSTD_LEVEL)
+        frames.append(stream.compress(part) + stream.flush(stream.FLUSH_FRAME))
+    return _seekable(frames, list(map(len, parts)))
+
+
+def table_length(size: int, tail: bytes) -> int:
+    """Return the length of the seek table, header and footer included.
+
+    size  of the blob
+    tail  its last bytes, at least 9 if it has them
+    """
+    if size < HEADER.size + FOOTER.size:
+        raise CorruptImageError("seek table missing")
+    count, descriptor, magic = FOOTER.unpack(tail[-FOOTER.size :])
+    length: int = HEADER.size + count * (12 if descriptor & CHECKSUMS else 8) + FOOTER.size
+    if magic != SEEKABLE_MAGIC or length > size:
+        raise CorruptImageError("seek table missing")
+    return length
+
+
+def parse_table(table: bytes, preceding: int) -> SeekTable:
+    """Return the frames that a seek table of `table_length` bytes lists after `preceding` bytes of frames."""
+    magic, following = HEADER.unpack_from(table)
+    if magic != SKIPPABLE_MAGIC or following != len(table) - HEADER.size:
+        raise CorruptImageError("seek table missing")
+    count, descriptor, _ = FOOTER.unpack(table[-FOOTER.size :])
+    if descriptor & RESERVED:
+        raise CorruptImageError("seek table malformed")
+    step = 12 if descriptor & CHECKSUMS else 8
+    entries = [ENTRY.unpack_from(table, HEADER.size + row * step) for row in range(count)]
+    stored = list(accumulate((entry[0] for entry in entries), initial=0))
+    if stored[-1] != preceding:
+        raise CorruptImageError("seek table does not match the blob")
+    if any(entry[1] > FRAME_SIZE_LIMIT for entry in entries):
+        raise CorruptImageError("frame too large")
+    return SeekTable(stored, list(accumulate((entry[1] for entry in entries), initial=0)))
+
+
+def decode_frame(data: bytes, size: int) -> bytes:
+    """Return the content of what stands for one frame in the seek table; never more than `size` bytes."""
+    content = bytearray()
+    try:
+        while data:
+            stream = zstd.ZstdDecompressor()
+            content += stream.decompress(data, size - len(content) + 1)
+            if not stream.eof or len(content) > size:
+                raise CorruptImageError("frame damaged")
+            data = stream.unused_data
+    except zstd.ZstdError:
+        raise CorruptImageError("frame damaged") from None
+    if len(content) != size:
+        raise CorruptImageError("frame damaged")
+    return bytes(content)
+
+
+def decompress(data: bytes) -> bytes:
+    """Return the content of a whole compressed blob."""
+    length = table_length(len(data), data)
+    table = parse_table(data[-length:], len(data) - length)
+    content = bytearray()
+    for row in range(len(table.stored) - 1):
+        size = table.content[row + 1] - table.content[row]
+        content += decode_frame(data[table.stored[row] : table.stored[row + 1]], size)
+    return bytes(content)

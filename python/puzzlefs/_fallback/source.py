@@ -1,0 +1,96 @@
+"""Files of a root filesystem: opened beneath it without following a link, checked for change."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import NamedTuple, Self
+
+from puzzlefs.constants import MIB
+from puzzlefs.errors import SourceChangedError, SourceError
+
+
+class SourceRow(NamedTuple):
+    """A row of `records.SOURCE`: what a file was when the tree was scanned."""
+
+    size: int
+    device: int
+    inode: int
+    modified: int
+    changed: int
+
+    def describes(self, fd: int) -> bool:
+        """Tell whether an open file is still the regular file that was scanned."""
+        now = os.fstat(fd)
+        found = now.st_size, now.st_dev, now.st_ino, now.st_mtime_ns, now.st_ctime_ns
+        return stat.S_ISREG(now.st_mode) and found == self
+
+
+@contextmanager
+def _reported(path: bytes) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise SourceError(path, error.errno or errno.EIO) from None
+
+
+class SourceRoot:
+    """The root filesystem of a build; close it by leaving its `with` block."""
+
+    def __init__(self, path: bytes) -> None:
+        with _reported(b"."):
+            self._fd = os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        os.close(self._fd)
+
+    def content(self, path: bytes, row: SourceRow) -> Iterator[bytes]:
+        """Return a file's content in pieces. Raises `SourceError`, `SourceChangedError`."""
+        with _reported(path):
+            fd = self._open(path)
+        try:
+            with _reported(path):
+                yield from _content(fd, path, row)
+        finally:
+            os.close(fd)
+
+    def _open(self, path: bytes) -> int:
+        """Open a file component by component; none may be a symbolic link or lead upwards."""
+        *directories, name = path.split(b"/")
+        at = os.dup(self._fd)
+        try:
+            for directory in directories:
+                at, above = _open_child(at, directory, os.O_PATH), at
+                os.close(above)
+                if stat.S_ISLNK(os.fstat(at).st_mode):
+                    raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
+            return _open_child(at, name, os.O_RDONLY | os.O_NONBLOCK)
+        finally:
+            os.close(at)
+
+
+def _open_child(at: int, name: bytes, flags: int) -> int:
+    if name in (b"", b".", b".."):
+        raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+    return os.open(name, flags | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=at)
+
+
+def _content(fd: int, path: bytes, row: SourceRow) -> Iterator[bytes]:
+    """Read exactly as many bytes as were scanned; before and after, the file must be what it was."""
+    if not row.describes(fd):
+        raise SourceChangedError(path)
+    left = row.size
+    while left:
+        piece = os.read(fd, min(left, MIB))
+        if not piece:
+            raise SourceChangedError(path)
+        left -= len(piece)
+        yield piece
+    if not row.describes(fd):
+        raise SourceChangedError(path)

@@ -1,0 +1,156 @@
+"""The build's inner loop: a stream of files to chunks, chunks to blobs (docs/format.md, Chunking)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from hashlib import sha256
+from struct import pack
+from threading import Event
+
+from puzzlefs.constants import FRAME_SIZE_LIMIT
+from puzzlefs.errors import CancelledError
+from puzzlefs.records import BLOB, CHUNK, COMPRESSED, SOURCE
+
+from .chunk import chunks
+from .codec import compress, compress_upstream
+from .put import BlobDirectory
+from .source import SourceRoot, SourceRow
+from .verity import verity_digest
+
+NONE, UPSTREAM, FRAMES = 0, 1, 2
+
+
+@dataclass
+class _Progress:
+    """What `StreamWriter.progress` tells, in its order."""
+
+    files: int = 0
+    bytes_read: int = 0
+    chunks: int = 0
+    repeated: int = 0
+    written: int = 0
+
+
+class StreamWriter:
+    """Stores files as blobs; `puzzlefs._native.StreamWriter` says what is promised."""
+
+    def __init__(
+        self, root: bytes, blobs: bytes, temporary: bytes, compression: int, frame_size: int, jobs: int, sync: bool
+    ) -> None:
+        if compression not in (NONE, UPSTREAM, FRAMES):
+            raise ValueError(f"compression is {compression}: not 0, 1 or 2")
+        if compression == FRAMES and not 0 < frame_size <= FRAME_SIZE_LIMIT:
+            raise ValueError(f"frame size {frame_size} is not from 1 to {FRAME_SIZE_LIMIT}")
+        del jobs  # one thread: the specification is about bytes, not about speed
+        self._root = root
+        self._directories = blobs, temporary, sync
+        self._compression = compression
+        self._frame_size = frame_size
+        self._started = False
+        self._cancelled = Event()
+        self._progress = _Progress()
+
+    def cancel(self) -> None:
+        self._cancelled.set()
+
+    def progress(self) -> tuple[int, int, int, int, int]:
+        now = self._progress
+        return now.files, now.bytes_read, now.chunks, now.repeated, now.written
+
+    def run(self, paths: Sequence[bytes], sources: bytes) -> tuple[bytes, bytes, bytes, bytes]:
+        if self._started:
+            raise RuntimeError("a stream writer runs once")
+        self._started = True
+        if len(sources) != len(paths) * SOURCE.size:
+            raise ValueError("as many paths as source rows are needed")
+        rows = [SourceRow(*row) for row in SOURCE.iter_unpack(sources)]
+        table = _BlobTable()
+        lengths: list[int] = []
+        stream: list[int] = []
+        with SourceRoot(self._root) as root, BlobDirectory(*self._directories) as store:
+            for chunk in chunks(self._stream(root, paths, rows)):
+                self._check_cancelled()
+                lengths.append(len(chunk))
+                stream.append(self._store(store, table, chunk))
+                self._progress.chunks += 1
+        spread, counts = _spread([row.size for row in rows], lengths, stream, table.flags)
+        return b"".join(table.rows), spread, pack(f"<{len(counts)}I", *counts), pack(f"<{len(stream)}I", *stream)
+
+    def _check_cancelled(self) -> None:
+        if self._cancelled.is_set():
+            raise CancelledError
+
+    def _stream(self, root: SourceRoot, paths: Sequence[bytes], rows: list[SourceRow]) -> Iterator[bytes]:
+        for path, row in zip(paths, rows, strict=True):
+            self._check_cancelled()
+            for piece in root.content(path, row):
+                self._check_cancelled()
+                self._progress.bytes_read += len(piece)
+                yield piece
+            self._progress.files += 1
+
+    def _store(self, store: BlobDirectory, table: _BlobTable, chunk: bytes) -> int:
+        """Store a chunk unless it was stored before; return its row in the blob table."""
+        content = sha256(chunk).digest()
+        if content in table.by_content:
+            self._progress.repeated += len(chunk)
+            return table.by_content[content]
+        stored, measured, flags = self._compressed(chunk)
+        digest = sha256(stored).digest()
+        if store.put(digest, stored):
+            self._progress.written += len(stored)
+        return table.add(content, (digest, verity_digest(measured), len(stored), len(chunk), flags, 0))
+
+    def _compressed(self, chunk: bytes) -> tuple[bytes, bytes, int]:
+        """Return (bytes to store, bytes whose fs-verity digest is recorded, flags).
+
+        A chunk that compression does not make smaller is stored as it is. The original records the
+        digest of the compressed bytes even then (docs/format.md, fs-verity digest).
+        """
+        if self._compression == NONE:
+            return chunk, chunk, 0
+        upstream = self._compression == UPSTREAM
+        small = compress_upstream(chunk) if upstream else compress(chunk, self._frame_size)
+        if len(small) < len(chunk):
+            return small, small, COMPRESSED
+        return chunk, small if upstream else chunk, 0
+
+
+class _BlobTable:
+    """Rows of `records.BLOB` in order of first use, one for each distinct (digest, flags)."""
+
+    def __init__(self) -> None:
+        self.rows: list[bytes] = []
+        self.flags: list[int] = []
+        self.by_content: dict[bytes, int] = {}
+        self._by_blob: dict[tuple[bytes, int], int] = {}
+
+    def add(self, content: bytes, record: tuple[bytes, bytes, int, int, int, int]) -> int:
+        """Return the row of a blob, which is new unless another content gave the same blob."""
+        key = record[0], record[4]
+        row = self._by_blob.setdefault(key, len(self.rows))
+        if row == len(self.rows):
+            self.rows.append(BLOB.pack(*record))
+            self.flags.append(record[4])
+        self.by_content[content] = row
+        return row
+
+
+def _spread(sizes: list[int], lengths: list[int], stream: list[int], flags: list[int]) -> tuple[bytes, list[int]]:
+    """Return the chunk rows that cover files of these sizes, one after another, and how many each has."""
+    rows = bytearray()
+    counts = []
+    number, used = 0, 0
+    for size in sizes:
+        counts.append(0)
+        left = size
+        while left:
+            length = min(left, lengths[number] - used)
+            rows += CHUNK.pack(stream[number], flags[stream[number]], used, length)
+            counts[-1] += 1
+            left -= length
+            used += length
+            if used == lengths[number]:
+                number, used = number + 1, 0
+    return bytes(rows), counts
