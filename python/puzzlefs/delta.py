@@ -50,14 +50,19 @@ class _Numberer:
         return self.numbering
 
     def number(self, node: Node, there: int) -> None:
-        """Give a node the number its path has in the base, unless another inode has taken it."""
-        if node.ino:
-            return
-        if there and there not in self.used:
-            node.ino = there
-        else:
-            node.ino, self.next = self.next, self.next + 1
-        self.used.add(node.ino)
+        """Number the entry of a node that the base, if it has the path, calls `there`.
+
+        Every entry that the base has not takes a number, also one more name of a known inode, whose
+        number then stays unused: existing images count so.
+        """
+        number = self.take() if not there or (there in self.used and not node.ino) else there
+        if not node.ino:
+            node.ino = number
+            self.used.add(number)
+
+    def take(self) -> int:
+        self.next += 1
+        return self.next - 1
 
     def is_directory(self, ino: int) -> bool:
         return bool(self.base and ino and self.base.stat(ino)[1] == Kind.DIR)
@@ -67,9 +72,14 @@ def number(scan: Scan, base: Index | None) -> Numbering:
     """Set every node's `ino`.
 
     A path that the base has keeps its number, unless that went to another inode of the tree (a hard
-    link that was split); anything else gets the next number after the base's highest.
+    link that was split); anything else gets the next number after the base's highest, from 2 without a base.
     """
     return _Numberer(base).run(scan)
+
+
+def whiteout(ino: int) -> Inode:
+    """Return the inode that hides a number, with the mode that existing images give it."""
+    return Inode(ino, Kind.WHT, 0o644)
 
 
 def changed_inodes(inodes: Iterable[Inode], base: Index, unused: Sequence[int]) -> list[Inode]:
@@ -79,7 +89,7 @@ def changed_inodes(inodes: Iterable[Inode], base: Index, unused: Sequence[int]) 
     changed = [
         inode for inode in inodes if inode.ino not in shown or read_inode(base, inode.ino, digests) != inode
     ]
-    changed += [Inode(ino, Kind.WHT) for ino in unused]
+    changed += map(whiteout, unused)
     return sorted(changed, key=lambda inode: inode.ino)
 
 
@@ -94,5 +104,5 @@ def whole_tree(inodes: Sequence[Inode], hidden: dict[int, list[tuple[bytes, int]
     written = [
         replace(inode, entries=(*gone[inode.ino], *inode.entries)) if inode.ino in gone else inode for inode in inodes
     ]
-    written += [Inode(ino, Kind.WHT) for ino in {ino for names in gone.values() for _, ino in names}]
+    written += [whiteout(ino) for ino in {ino for names in gone.values() for _, ino in names}]
     return sorted(written, key=lambda inode: inode.ino)

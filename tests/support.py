@@ -1,0 +1,54 @@
+"""What several test modules share: running the program, golden trees, reading layouts."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+VECTORS = Path(__file__).parent / "vectors"
+
+
+def run_puzzlefs(*words: object, backend: str = "", check: bool = True, **environment: str) -> subprocess.CompletedProcess[bytes]:
+    """Run `python -m puzzlefs` with `words`; `backend` is "rust", "python" or "" for the default."""
+    extra = {"PUZZLEFS_BACKEND": backend} if backend else {}
+    finished = subprocess.run(
+        [sys.executable, "-m", "puzzlefs", *map(str, words)],
+        capture_output=True,
+        check=False,
+        env={**os.environ, **extra, **environment},
+    )
+    if check and finished.returncode != 0:
+        raise AssertionError(f"puzzlefs {words} exited with {finished.returncode}: {finished.stderr.decode()}")
+    return finished
+
+
+def puzzlefs(*words: object, backend: str = "", **environment: str) -> str:
+    """Run `python -m puzzlefs`, which must succeed; return its standard output."""
+    return run_puzzlefs(*words, backend=backend, **environment).stdout.decode()
+
+
+def requires_root() -> None:
+    """Skip the test where it lacks the rights to make devices and set owners."""
+    if os.geteuid() != 0:
+        pytest.skip("needs root: makes devices and sets owners")
+
+
+def vector_trees(destination: Path) -> Path:
+    """Make the golden trees in `destination` and return it."""
+    subprocess.run([sys.executable, VECTORS / "make_trees.py", destination], check=True)
+    return destination
+
+
+def read_manifest(layout: Path, tag: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return (index entry, manifest) of a tag."""
+    for entry in json.loads((layout / "index.json").read_bytes())["manifests"]:
+        if entry["annotations"]["org.opencontainers.image.ref.name"] == tag:
+            content = (layout / "blobs" / "sha256" / entry["digest"].removeprefix("sha256:")).read_bytes()
+            return entry, json.loads(content)
+    raise AssertionError(f"no tag {tag} in {layout}")
