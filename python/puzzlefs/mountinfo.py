@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -30,8 +29,8 @@ class Mount(NamedTuple):
 
     @property
     def is_ours(self) -> bool:
-        """Whether this is a PuzzleFS mount, however its helper named the type."""
-        return self.kind == "fuse.puzzlefs" or (self.kind == "fuse" and self.source.startswith(b"puzzlefs"))
+        """Whether this may be a PuzzleFS mount; the original's has the bare type."""
+        return self.kind in ("fuse.puzzlefs", "fuse")
 
 
 def mounts() -> list[Mount]:
@@ -47,7 +46,7 @@ def parse(table: bytes) -> list[Mount]:
         if b"-" not in fields[6:]:
             continue
         separator = fields.index(b"-", 6)
-        kind, source, options = (fields[separator + 1 :] + [b"", b"", b""])[:3]
+        kind, source, options = [*fields[separator + 1 :], b"", b"", b""][:3]
         found.append(
             Mount(
                 int(fields[0]),
@@ -89,5 +88,8 @@ def of_device(device: int) -> Mount | None:
 
 def unescape(field: bytes) -> bytes:
     """Undo the octal escapes of space, tab, newline and backslash."""
-    replace: Callable[[re.Match[bytes]], bytes] = lambda match: bytes([int(match[1], 8) & 0xFF])  # noqa: E731
-    return _ESCAPE.sub(replace, field)
+    return _ESCAPE.sub(_byte, field)
+
+
+def _byte(escape: re.Match[bytes]) -> bytes:
+    return bytes([int(escape[1], 8) & 0xFF])

@@ -1,0 +1,180 @@
+"""Mounting: in this process, or in one of its own that outlives it.
+
+The process of a mount is a new interpreter rather than a copy of the caller: it holds none of the
+caller's descriptors, locks or threads, so that whoever reads the caller's output to its end does not
+wait for the mount to end, and a program with threads may mount too.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from importlib import util
+from pathlib import Path
+
+from puzzlefs.errors import MountError, UnsupportedError, UsageError
+from puzzlefs.image import CACHE_SIZE, Image
+
+DAEMON = "puzzlefs.daemon"
+MOUNTED = b"s"
+FAILED = b"f"
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What the process of a mount has to do; every path is absolute.
+
+    image       `DIR@sha256:HEX`: the very manifest that the caller saw, whatever its tag says later
+    verity      the fs-verity digest of the manifest where the caller pinned it
+    name        what the image is called in the table of mounts
+    options     options for the mount, passed on as they are
+    verify      as `Image.reader` takes it
+    cache_size  bytes of decompressed data to keep
+    fifo        where to say `s` (mounted) or `f` (failed)
+    log         a file for messages; without it they go to the system's log, if there is one
+    """
+
+    image: str
+    verity: str | None
+    name: str
+    mountpoint: str
+    options: tuple[str, ...]
+    allow_other: bool
+    verify: int | None
+    cache_size: int
+    fifo: str | None
+    log: str | None
+
+    def encode(self) -> str:
+        """Return the request as one line of ASCII."""
+        return json.dumps(asdict(self), separators=(",", ":"))
+
+    @classmethod
+    def decode(cls, line: str) -> Request:
+        """Read what `encode` wrote."""
+        document = json.loads(line)
+        return cls(**{**document, "options": tuple(document["options"])})
+
+
+def mount(
+    image: Image,
+    mountpoint: str | os.PathLike[str],
+    *,
+    foreground: bool = False,
+    fifo: str | os.PathLike[str] | None = None,
+    options: Sequence[str] = (),
+    allow_other: bool = False,
+    verify: int | None = None,
+    cache_size: int = CACHE_SIZE,
+    log: str | os.PathLike[str] | None = None,
+) -> None:
+    """Mount an image on a directory, read-only.
+
+    Returns when the mount answers, and leaves a process behind that serves it until it is unmounted
+    or terminated; with `foreground`, serves it here and returns when it is unmounted. `s` or `f` is
+    written to `fifo`, as soon as that has a reader, when the mount answers or has failed.
+
+    Raises `MountError` with the reason, `UnsupportedError` where pyfuse3 is not installed,
+    `UsageError` where an option is malformed.
+    """
+    notice = None if fifo is None else os.path.abspath(fifo)
+    try:
+        request = Request(
+            image=f"{os.path.abspath(image.name.layout)}@{image.descriptor.digest}",
+            verity=image.verity if image.pinned else None,
+            name=str(image.name),
+            mountpoint=_directory(mountpoint),
+            options=_checked(options),
+            allow_other=allow_other,
+            verify=verify,
+            cache_size=cache_size,
+            fifo=notice,
+            log=None if log is None else os.path.abspath(log),
+        )
+        _need_pyfuse3()
+    except Exception:
+        _say_failed(notice)
+        raise
+    if foreground:
+        from puzzlefs.daemon import serve
+
+        serve(request)
+    else:
+        _start(request)
+
+
+def _directory(mountpoint: str | os.PathLike[str]) -> str:
+    path = os.path.realpath(mountpoint)
+    try:
+        if not os.path.isdir(path):
+            raise MountError(f"{os.fspath(mountpoint)}: not a directory")
+    except OSError as error:
+        raise MountError(f"{os.fspath(mountpoint)}: {error.strerror}") from error
+    return path
+
+
+def _checked(options: Sequence[str]) -> tuple[str, ...]:
+    parts = tuple(part for option in options for part in option.split(",") if part)
+    for part in parts:
+        if not part.isascii() or not part.isprintable():
+            raise UsageError(f"mount option {part!r} is not printable ASCII")
+        if part == "rw":
+            raise UsageError("mount option 'rw': an image cannot be written")
+    return parts
+
+
+def _need_pyfuse3() -> None:
+    if util.find_spec("pyfuse3") is None or util.find_spec("trio") is None:
+        raise UnsupportedError("mounting needs pyfuse3 and trio: pip install 'puzzlefs[fuse]'")
+
+
+def _say_failed(fifo: str | None) -> None:
+    if fifo is not None:
+        from puzzlefs.notice import say
+
+        say(fifo, FAILED)
+
+
+def _start(request: Request) -> None:
+    """Start the process of a mount and wait for its word."""
+    reading, writing = os.pipe()
+    with open(reading, "rb") as words:
+        try:
+            starter = subprocess.Popen(
+                [sys.executable, "-P", "-m", DAEMON, str(writing), request.encode()],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                pass_fds=(writing,),
+                start_new_session=True,
+                env=_environment(),
+            )
+        except OSError as error:
+            _say_failed(request.fifo)
+            raise MountError(f"cannot start the process of the mount: {error.strerror}") from error
+        finally:
+            # While this end is open here, the pipe would not end with the process.
+            os.close(writing)
+        answer = words.read()
+    starter.wait()
+    if answer != MOUNTED:
+        reason = answer.removeprefix(FAILED).decode("utf-8", "replace")
+        raise MountError(reason or "the process of the mount ended without a word")
+    _answered(request.mountpoint)
+
+
+def _environment() -> dict[str, str]:
+    """Return an environment in which the new interpreter finds this very package."""
+    places = [str(Path(__file__).resolve().parent.parent), os.environ.get("PYTHONPATH", "")]
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, places))}
+
+
+def _answered(mountpoint: str) -> None:
+    try:
+        os.statvfs(mountpoint)
+    except OSError as error:
+        raise MountError(f"{mountpoint}: the mount does not answer: {error.strerror}") from error

@@ -1,0 +1,137 @@
+"""Unmounting, and waiting for the process that served the mount."""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import json
+import os
+import re
+import select
+import shutil
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from puzzlefs import mountinfo
+from puzzlefs.errors import MountError, UnsupportedError
+from puzzlefs.mount import DAEMON
+from puzzlefs.mountinfo import Mount
+
+_DETACH = 2
+_NO_FOLLOW = 8
+_PATIENCE_MS = 5000
+
+
+def unmount(mountpoint: str | os.PathLike[str], lazy: bool = False) -> None:
+    """Unmount the PuzzleFS mount, or the overlay over one, that is seen at a directory.
+
+    Of an overlay, a PuzzleFS mount that is its lower directory is unmounted too. With `lazy` the
+    mount leaves the tree at once and ends when its last user does. Returns when the process that
+    served it is gone, or after five seconds. Raises `MountError` where nothing of ours is mounted
+    there or the mount is in use.
+    """
+    mount = mountinfo.topmost(mountpoint)
+    if mount is None:
+        raise MountError(f"{os.fspath(mountpoint)}: not mounted")
+    if mount.kind == "overlay":
+        _unmount_overlay(mount, lazy)
+    elif mount.is_ours:
+        _unmount_fuse(mount, lazy)
+    else:
+        raise MountError(f"{os.fspath(mountpoint)}: a mount of type {mount.kind}, not of PuzzleFS")
+
+
+def _unmount_overlay(overlay: Mount, lazy: bool) -> None:
+    lower = [mount for path in lower_directories(overlay.options) if (mount := mountinfo.topmost(path))]
+    ours = [mount for mount in lower if mount.is_ours]
+    if not ours:
+        raise MountError(f"{os.fsdecode(overlay.mountpoint)}: an overlay without a PuzzleFS mount under it")
+    _system_unmount(overlay.mountpoint, lazy)
+    for mount in ours:
+        _unmount_fuse(mount, lazy)
+
+
+def lower_directories(options: bytes) -> list[str]:
+    """Return the lower directories that an overlay's options name, uppermost first."""
+    for option in re.split(rb"(?<!\\),", options):
+        if option.startswith(b"lowerdir="):
+            parts = re.split(rb"(?<!\\):", option.removeprefix(b"lowerdir="))
+            return [os.fsdecode(re.sub(rb"\\(.)", rb"\1", part)) for part in parts if part]
+        if option.startswith(b"lowerdir+="):
+            found = re.findall(rb"lowerdir\+=((?:\\.|[^,\\])*)", options)
+            return [os.fsdecode(re.sub(rb"\\(.)", rb"\1", part)) for part in found]
+    return []
+
+
+def _unmount_fuse(mount: Mount, lazy: bool) -> None:
+    with _server_awaited(mount, lazy):
+        if os.geteuid() == 0:
+            _system_unmount(mount.mountpoint, lazy)
+        else:
+            _helper_unmount(mount.mountpoint, lazy)
+
+
+def _system_unmount(mountpoint: bytes, lazy: bool) -> None:
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.umount2(ctypes.c_char_p(mountpoint), _NO_FOLLOW | (_DETACH if lazy else 0)) != 0:
+        number = ctypes.get_errno()
+        reason = "in use" if number == errno.EBUSY else os.strerror(number)
+        raise MountError(f"{os.fsdecode(mountpoint)}: {reason}")
+
+
+def _helper_unmount(mountpoint: bytes, lazy: bool) -> None:
+    helper = shutil.which("fusermount3") or shutil.which("fusermount")
+    if helper is None:
+        raise UnsupportedError("unmounting without privilege needs fusermount3")
+    options = ["-u", "-q"] + (["-z"] if lazy else [])
+    command = [helper, *options, "--", os.fsdecode(mountpoint)]
+    done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
+    if done.returncode != 0:
+        raise MountError(f"{os.fsdecode(mountpoint)}: {done.stderr.strip() or 'in use, or not yours to unmount'}")
+
+
+@contextmanager
+def _server_awaited(mount: Mount, lazy: bool) -> Iterator[None]:
+    """Wait at the end for the process that serves `mount`: it still holds the image open."""
+    server = None if lazy else _server(mount)
+    if server is None:
+        yield
+        return
+    try:
+        yield
+        waiting = select.poll()
+        waiting.register(server, select.POLLIN)
+        waiting.poll(_PATIENCE_MS)
+    finally:
+        os.close(server)
+
+
+def _server(mount: Mount) -> int | None:
+    """Return a descriptor of the process that serves a mount, or None where it cannot be told."""
+    for directory in Path("/proc").iterdir():
+        if not directory.name.isdecimal():
+            continue
+        with suppress(OSError):
+            process = os.pidfd_open(int(directory.name))
+            # The descriptor came first: what is read now belongs to its process or to none.
+            if _serves(_command_line(directory), mount.mountpoint):
+                return process
+            os.close(process)
+    return None
+
+
+def _command_line(process: Path) -> list[bytes]:
+    try:
+        return (process / "cmdline").read_bytes().split(b"\0")
+    except OSError:
+        return []
+
+
+def _serves(arguments: list[bytes], mountpoint: bytes) -> bool:
+    try:
+        request = arguments[arguments.index(DAEMON.encode()) + 2]
+        return os.fsencode(json.loads(request)["mountpoint"]) == mountpoint
+    except (ValueError, IndexError, KeyError, TypeError):
+        return False
