@@ -12,10 +12,27 @@ extern crate alloc;
 extern crate std;
 
 pub mod chunk;
+#[cfg(feature = "alloc")]
+pub mod decode;
 pub mod digest;
+#[cfg(feature = "alloc")]
+pub mod encode;
 pub mod error;
 mod gear;
+#[cfg(feature = "alloc")]
+pub mod index;
+#[cfg(feature = "alloc")]
+pub mod layout;
 pub mod limits;
+#[cfg(feature = "alloc")]
+mod merge;
+pub mod message;
+pub mod metadata;
+pub mod object;
+#[cfg(feature = "alloc")]
+mod segments;
+#[cfg(feature = "alloc")]
+pub mod tables;
 pub mod verity;
 
 pub use digest::Digest;

@@ -1,0 +1,187 @@
+//! Cap'n Proto messages being written, with the allocation of capnp-rust's default builder.
+//!
+//! The first segment has room for 1,024 words; each further one as many as all before it and
+//! 1,024 together, or more if one object needs more. An object goes into the segment of its pointer where it fits,
+//! else behind a landing pad into the first segment with room. Byte identity rests on this.
+
+use alloc::vec;
+use alloc::vec::Vec;
+
+use crate::error::{Error, Result};
+use crate::limits::ROOTFS_SIZE_LIMIT;
+
+const WORD: usize = 8;
+const FIRST_SEGMENT_WORDS: usize = 1024;
+const SEGMENT_WORDS_LIMIT: usize = 1 << 29;
+
+/// Lower halves of pointers, before the offset is added.
+const STRUCT: u32 = 0;
+const LIST: u32 = 1;
+const FAR: u32 = 2;
+/// Element codes of list pointers.
+const BYTES: u32 = 2;
+const STRUCTS: u32 = 7;
+
+/// A word of a segment.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Place {
+    segment: usize,
+    word: usize,
+}
+
+impl Place {
+    /// Returns the place `words` further on.
+    pub(crate) fn plus(self, words: usize) -> Self {
+        Self {
+            word: self.word + words,
+            ..self
+        }
+    }
+}
+
+/// Words of a struct's data section and of its pointers.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Shape(pub(crate) usize, pub(crate) usize);
+
+impl Shape {
+    pub(crate) fn words(self) -> usize {
+        self.0 + self.1
+    }
+
+    fn upper(self) -> u32 {
+        self.0 as u32 | (self.1 as u32) << 16
+    }
+}
+
+struct Segment {
+    /// The words in use; the allocator's capacity is only a number.
+    bytes: Vec<u8>,
+    capacity: usize,
+}
+
+/// A message being written.
+pub(crate) struct Segments {
+    segments: Vec<Segment>,
+    next_size: usize,
+    words: usize,
+}
+
+impl Segments {
+    /// Starts a message whose first word is the root pointer.
+    pub(crate) fn new() -> Result<(Self, Place)> {
+        let mut new = Self {
+            segments: Vec::new(),
+            next_size: FIRST_SEGMENT_WORDS,
+            words: 0,
+        };
+        let root = new.allocate_anywhere(1)?;
+        Ok((new, root))
+    }
+
+    /// Returns the framed message.
+    pub(crate) fn message(self) -> Vec<u8> {
+        let header = (self.segments.len() / 2 + 1) * WORD;
+        let mut message = Vec::with_capacity(header + self.words * WORD);
+        message.extend_from_slice(&(self.segments.len() as u32 - 1).to_le_bytes());
+        for segment in &self.segments {
+            let words = (segment.bytes.len() / WORD) as u32;
+            message.extend_from_slice(&words.to_le_bytes());
+        }
+        message.resize(header, 0);
+        for segment in self.segments {
+            message.extend_from_slice(&segment.bytes);
+        }
+        message
+    }
+
+    /// Allocates a struct that `pointer` refers to.
+    pub(crate) fn structure(&mut self, pointer: Place, shape: Shape) -> Result<Place> {
+        self.object(pointer, STRUCT, shape.upper(), shape.words())
+    }
+
+    /// Allocates a list of `count` structs; returns the first one's place.
+    pub(crate) fn list(&mut self, pointer: Place, count: usize, shape: Shape) -> Result<Place> {
+        let words = count.saturating_mul(shape.words());
+        self.check_room(words)?;
+        let tag = self.object(pointer, LIST, (words as u32) << 3 | STRUCTS, words + 1)?;
+        self.put_pointer(tag, (count as u32) << 2, shape.upper());
+        Ok(tag.plus(1))
+    }
+
+    /// Allocates Data and fills it.
+    pub(crate) fn data(&mut self, pointer: Place, data: &[u8]) -> Result<()> {
+        let words = data.len().div_ceil(WORD);
+        self.check_room(words)?;
+        let upper = (data.len() as u32) << 3 | BYTES;
+        let place = self.object(pointer, LIST, upper, words)?;
+        self.put(place, 0, data);
+        Ok(())
+    }
+
+    /// Stores bytes at byte `at` of an object.
+    pub(crate) fn put(&mut self, place: Place, at: usize, bytes: &[u8]) {
+        let start = place.word * WORD + at;
+        self.segments[place.segment].bytes[start..start + bytes.len()].copy_from_slice(bytes);
+    }
+
+    fn put_pointer(&mut self, place: Place, lower: u32, upper: u32) {
+        let pointer = u64::from(upper) << 32 | u64::from(lower);
+        self.put(place, 0, &pointer.to_le_bytes());
+    }
+
+    /// Allocates an object and lets the pointer refer to it; `upper` is the pointer's upper half.
+    fn object(&mut self, pointer: Place, kind: u32, upper: u32, words: usize) -> Result<Place> {
+        self.check_room(words)?;
+        let (pointer, place) = match self.allocate(pointer.segment, words) {
+            Some(place) => (pointer, place),
+            None => {
+                let pad = self.allocate_anywhere(words + 1)?;
+                self.put_pointer(pointer, (pad.word as u32) << 3 | FAR, pad.segment as u32);
+                (pad, pad.plus(1))
+            }
+        };
+        let offset = (place.word as u32).wrapping_sub(pointer.word as u32 + 1);
+        self.put_pointer(pointer, offset << 2 | kind, upper);
+        Ok(place)
+    }
+
+    fn allocate(&mut self, segment: usize, words: usize) -> Option<Place> {
+        let found = &mut self.segments[segment];
+        let word = found.bytes.len() / WORD;
+        if words > found.capacity - word {
+            return None;
+        }
+        found.bytes.resize((word + words) * WORD, 0);
+        self.words += words;
+        Some(Place { segment, word })
+    }
+
+    fn allocate_anywhere(&mut self, words: usize) -> Result<Place> {
+        self.check_room(words)?;
+        for segment in 0..self.segments.len() {
+            if let Some(place) = self.allocate(segment, words) {
+                return Ok(place);
+            }
+        }
+        let capacity = words.max(self.next_size);
+        self.next_size = (self.next_size + capacity).min(SEGMENT_WORDS_LIMIT);
+        let bytes = vec![0; words * WORD];
+        self.segments.push(Segment { bytes, capacity });
+        self.words += words;
+        Ok(Place {
+            segment: self.segments.len() - 1,
+            word: 0,
+        })
+    }
+
+    /// Refuses what would make the blob larger than a reader accepts.
+    fn check_room(&self, words: usize) -> Result<()> {
+        let room = (ROOTFS_SIZE_LIMIT / WORD).saturating_sub(self.words + self.segments.len());
+        if words < room {
+            return Ok(());
+        }
+        Err(Error::Contradiction(
+            "the rootfs blob would be larger than 1 GiB",
+        ))
+    }
+}
