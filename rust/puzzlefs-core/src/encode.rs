@@ -225,8 +225,9 @@ impl<'a> VectorEncoder<'a> {
         let first = self.segments.list(additional, xattrs.len(), XATTR)?;
         for (row, xattr) in xattrs.iter().enumerate() {
             let place = first.plus(row * XATTR.words());
-            self.text(place, xattr.key_offset, xattr.key_length)?;
+            // The original sets the value before the key.
             self.text(place.plus(1), xattr.value_offset, xattr.value_length)?;
+            self.text(place, xattr.key_offset, xattr.key_length)?;
         }
         if inode.link_length > 0 {
             self.text(additional.plus(1), inode.link_offset, inode.link_length)?;
