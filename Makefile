@@ -53,8 +53,11 @@ check-rust: setup
 	cargo check --quiet -p puzzlefs-core --no-default-features --target $(NO_STD); \
 	else echo "skipped: the no_std check, because target $(NO_STD) is not installed (rustup target add $(NO_STD))"; fi
 
-check-docs docs: setup  ## Build the documentation into site/
+check-docs: docs
+
+docs: setup  ## Build the documentation into site/ and the manual pages into build/man/
 	$(BIN)/mkdocs --quiet build --strict
+	$(BIN)/python -m tools.man_pages build/man
 
 bench: setup .venv/bench.stamp  ## Measure both backends, and PUZZLEFS_ORIGINAL where set; write docs/benchmarks.*
 	$(BIN)/python -m benches.run

@@ -1,12 +1,15 @@
-"""What mkdocs.yml needs beyond its own means: pages from outside docs/, and the API's page."""
+"""What mkdocs.yml needs beyond its own means: pages from outside docs/, of the commands and of the API."""
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
+
+from puzzlefs.cli import VERBS, parser_for
 
 # A page of the site, and the file at the top of the repository that it shows.
 PAGES = {
@@ -32,6 +35,15 @@ def from_the_top(text: str) -> str:
     return re.sub(r"\[([^\]]+)\]\((?![a-z]+:|#)(?![^)#]*\.(?:md|png|svg)\b)[^)]*\)", r"\1", text)
 
 
+def commands() -> str:
+    """Return the page of the command line: what each verb's `--help` says."""
+    os.environ["COLUMNS"] = "100"  # the width that argparse wraps at
+    parts = ["# Commands"]
+    for verb, (_, summary) in VERBS.items():
+        parts.append(f"## {verb}\n\nTo {summary}.\n\n```text\n{parser_for(verb).format_help()}```")
+    return "\n\n".join(parts) + "\n"
+
+
 def on_files(files: Files, config: MkDocsConfig) -> Files:
     """Add the generated pages."""
     root = Path(config.config_file_path).parent
@@ -39,4 +51,5 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
         if (root / source).exists():
             files.append(File.generated(config, page, content=from_the_top((root / source).read_text())))
     files.append(File.generated(config, "api.md", content=API))
+    files.append(File.generated(config, "commands.md", content=commands()))
     return files
