@@ -15,7 +15,7 @@ use crate::layout::Layout;
 use crate::merge::{Node, merge, position};
 use crate::metadata::Kind;
 
-use crate::tables::{EntryRow, InodeRow, Tables, Vector, VerityRow, rows};
+use crate::tables::{ChunkRow, EntryRow, InodeRow, Tables, Vector, VerityRow, rows};
 
 /// An image's merged tree. Every method that takes an inode number gives [`Error::NoInode`] where the
 /// tree does not reach it.
@@ -205,6 +205,11 @@ impl Index {
             .vector(node)
             .text(row.link_offset, row.link_length)
             .unwrap_or(&[]))
+    }
+
+    /// Returns a file's chunks in order; nothing for other kinds.
+    pub fn chunks(&self, ino: u64) -> Result<&[ChunkRow]> {
+        Ok(self.file(self.node(ino)?).chunks())
     }
 
     /// Returns where a file's bytes lie; [`Error::NoInode`] for any other kind.

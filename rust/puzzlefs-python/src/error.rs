@@ -19,10 +19,11 @@ fn exception(py: Python<'_>, error: Error) -> PyResult<PyErr> {
         Error::Unsupported(what) => ours(py, "UnsupportedError", (what.to_string(),)),
         Error::Blob { digest, fault } => blob(py, &digest, fault),
         Error::NoInode(ino) => Ok(PyKeyError::new_err(ino)),
-        Error::NotDirectory(_) => Ok(PyNotADirectoryError::new_err((ENOTDIR, strerror(py, ENOTDIR)?))),
-        Error::Source { path, errno } => {
-            ours(py, "SourceError", (PyBytes::new(py, &path), errno))
-        }
+        Error::NotDirectory(_) => Ok(PyNotADirectoryError::new_err((
+            ENOTDIR,
+            strerror(py, ENOTDIR)?,
+        ))),
+        Error::Source { path, errno } => ours(py, "SourceError", (PyBytes::new(py, &path), errno)),
         Error::SourceChanged { path } => ours(py, "SourceChangedError", (PyBytes::new(py, &path),)),
         Error::Store { path, errno } => ours(py, "StoreError", (PyBytes::new(py, &path), errno)),
         Error::Os(errno) => Ok(PyOSError::new_err((errno, strerror(py, errno)?))),
@@ -55,5 +56,8 @@ where
 }
 
 fn strerror(py: Python<'_>, errno: i32) -> PyResult<String> {
-    py.import("os")?.getattr("strerror")?.call1((errno,))?.extract()
+    py.import("os")?
+        .getattr("strerror")?
+        .call1((errno,))?
+        .extract()
 }
