@@ -39,7 +39,7 @@ def _answers(
     """Turn whatever a handler raises into an error number: any other exception would end the server."""
 
     @functools.wraps(handler)
-    async def answer(self: Operations, *args: P.args, **kwargs: P.kwargs) -> T:
+    async def answer(self: Operations, /, *args: P.args, **kwargs: P.kwargs) -> T:
         try:
             return await handler(self, *args, **kwargs)
         except pyfuse3.FUSEError:

@@ -10,6 +10,7 @@ import errno
 import os
 import stat
 from collections.abc import Iterator
+from enum import Enum, auto
 from typing import Final, NamedTuple
 
 from puzzlefs._native import Index, InodeStat, Reader
@@ -36,6 +37,14 @@ _FORMAT: Final = {
 }
 # By the number itself: an enumeration's members hash and compare slowly.
 _FILE_TYPE: Final = {int(kind): bits for kind, bits in _FORMAT.items()}
+
+
+class Step(Enum):
+    """A step of going through a tree."""
+
+    ENTER = auto()
+    ENTRY = auto()
+    LEAVE = auto()
 
 
 class Attributes(NamedTuple):
@@ -149,26 +158,40 @@ class Filesystem:
         blocks = -(-self.index.content_bytes // BLOCK)
         return FilesystemStatistics(BLOCK, blocks, self.index.inode_count, NAME_LIMIT)
 
-    def walk(self) -> Iterator[tuple[bytes, int]]:
-        """Yield (path relative to the root, number) of everything but the root, depth first, by name.
+    def visit(self) -> Iterator[tuple[Step, int, bytes, int]]:
+        """Go through everything but the root, depth first, by name: yield (step, directory, name, number).
 
-        A directory comes before what it holds. The depth of the tree is bounded by memory alone.
+        A directory is entered, then all that it holds is gone through, then it is left. The depth of the
+        tree is bounded by memory alone.
         """
-        prefix = bytearray()
-        pending = [(self._children(ROOT), 0)]
+        pending = [(0, b"", ROOT, self._children(ROOT))]
         while pending:
-            children, length = pending[-1]
-            del prefix[length:]
+            parent, name, directory, children = pending[-1]
             entry = next(children, None)
             if entry is None:
                 pending.pop()
+                if pending:
+                    yield Step.LEAVE, parent, name, directory
                 continue
-            name, ino = entry
-            prefix += name
-            yield bytes(prefix), ino
+            child, ino = entry
             if self.index.stat(ino)[1] == Kind.DIR:
-                prefix += b"/"
-                pending.append((self._children(ino), len(prefix)))
+                pending.append((directory, child, ino, self._children(ino)))
+                yield Step.ENTER, directory, child, ino
+            else:
+                yield Step.ENTRY, directory, child, ino
+
+    def walk(self) -> Iterator[tuple[bytes, int]]:
+        """Yield (path relative to the root, number) of everything but the root, in the order of `visit`."""
+        prefix = bytearray()
+        lengths: list[int] = []
+        for step, _, name, ino in self.visit():
+            if step is Step.LEAVE:
+                del prefix[lengths.pop() :]
+                continue
+            yield bytes(prefix + name), ino
+            if step is Step.ENTER:
+                lengths.append(len(prefix))
+                prefix += name + b"/"
 
     def _children(self, ino: int) -> Iterator[tuple[bytes, int]]:
         start = 0
