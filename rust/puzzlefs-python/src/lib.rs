@@ -6,9 +6,16 @@
 use pyo3::prelude::*;
 
 mod chunk;
+mod codec;
+mod descriptor;
 mod detach;
 mod error;
+mod hash;
+mod index;
+mod metadata;
+mod reader;
 mod verity;
+mod writer;
 
 /// The compiled backend of PuzzleFS; `puzzlefs._native` says what each name means.
 #[pymodule]
@@ -16,5 +23,14 @@ fn _rust(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("__version__", env!("CARGO_PKG_VERSION"))?;
     module.add_function(wrap_pyfunction!(chunk::cut_lengths, module)?)?;
     module.add_function(wrap_pyfunction!(verity::verity_digest, module)?)?;
+    module.add_function(wrap_pyfunction!(metadata::decode_rootfs, module)?)?;
+    module.add_function(wrap_pyfunction!(metadata::encode_rootfs, module)?)?;
+    module.add_class::<index::Index>()?;
+    module.add_function(wrap_pyfunction!(hash::hash_file, module)?)?;
+    module.add_function(wrap_pyfunction!(codec::compress, module)?)?;
+    module.add_function(wrap_pyfunction!(codec::compress_upstream, module)?)?;
+    module.add_function(wrap_pyfunction!(codec::decompress, module)?)?;
+    module.add_class::<reader::Reader>()?;
+    module.add_class::<writer::StreamWriter>()?;
     Ok(())
 }

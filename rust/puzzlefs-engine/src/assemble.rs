@@ -1,0 +1,72 @@
+//! The last stage of a build: what the workers did, put together in stream order.
+
+use puzzlefs_core::tables::{BlobRow, ChunkRow, SourceRow};
+use puzzlefs_core::{Error, Result};
+
+use crate::worker::Ledger;
+
+/// The tables that describe what a build stored.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Stored {
+    /// One row for each distinct (digest, flags), in order of first use.
+    pub blobs: Vec<BlobRow>,
+    /// The chunks of all files, file after file.
+    pub chunks: Vec<ChunkRow>,
+    /// For each file, how many of those rows are its own.
+    pub counts: Vec<u32>,
+    /// For each chunk in stream order, repeats included, its row in `blobs`.
+    pub stream: Vec<u32>,
+}
+
+/// Puts the tables together, or finds the first error in stream order.
+///
+/// `cut` holds the lengths of all chunks, or why they are not all; `rows` the files.
+pub fn assemble(ledger: &Ledger, cut: Result<Vec<u32>>, rows: &[SourceRow]) -> Result<Stored> {
+    let mut stored = Stored::default();
+    let mut places = vec![None; ledger.slots()];
+    while let Some((slot, result)) = ledger.outcome(stored.stream.len()) {
+        let blob = result.as_ref().map_err(Clone::clone)?;
+        let row = *places[slot].get_or_insert(stored.blobs.len() as u32);
+        if row as usize == stored.blobs.len() {
+            stored.blobs.push(*blob);
+        }
+        stored.stream.push(row);
+    }
+    let lengths = cut?;
+    if stored.stream.len() < lengths.len() {
+        return Err(Error::Cancelled);
+    }
+    stored.divide(&lengths, rows);
+    Ok(stored)
+}
+
+impl Stored {
+    /// Divides the chunks of the stream among the files, whose sizes add up to theirs.
+    fn divide(&mut self, lengths: &[u32], files: &[SourceRow]) {
+        let mut chunks = self.stream.iter().zip(lengths);
+        let (mut blob, mut length, mut offset) = (0, 0, 0);
+        for file in files {
+            let first = self.chunks.len();
+            let mut left = file.size;
+            while left > 0 {
+                if offset == length {
+                    let Some((row, next)) = chunks.next() else {
+                        break;
+                    };
+                    (blob, length, offset) = (*row, u64::from(*next), 0);
+                }
+                let taken = left.min(length - offset);
+                let flags = self.blobs[blob as usize].flags;
+                self.chunks.push(ChunkRow {
+                    blob,
+                    flags,
+                    offset,
+                    length: taken,
+                });
+                offset += taken;
+                left -= taken;
+            }
+            self.counts.push((self.chunks.len() - first) as u32);
+        }
+    }
+}

@@ -1,0 +1,29 @@
+//! What PuzzleFS does with files: builds blobs in parallel, stores them, decodes and serves them.
+//!
+//! The format itself is the core crate's; here are threads, system calls and Zstandard.
+
+mod assemble;
+mod blob;
+mod blobs;
+mod block;
+mod cache;
+pub mod codec;
+mod cutter;
+mod extract;
+mod fsverity;
+mod hash;
+mod lru;
+mod progress;
+mod put;
+mod reader;
+mod seek_table;
+mod source;
+mod worker;
+mod writer;
+
+pub use assemble::Stored;
+pub use blob::Verify;
+pub use hash::hash_file;
+pub use reader::Reader;
+pub use worker::Compression;
+pub use writer::{StreamWriter, WriterOptions};

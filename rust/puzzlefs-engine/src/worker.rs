@@ -1,0 +1,185 @@
+//! The second stage of a build: hashes chunks, finds repeated ones, compresses and stores new ones.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use crossbeam_channel::Receiver;
+use puzzlefs_core::digest::sha256;
+use puzzlefs_core::tables::{BlobRow, COMPRESSED};
+use puzzlefs_core::verity::{BlobHasher, verity_digest};
+use puzzlefs_core::{Digest, Result};
+
+use crate::block::Chunk;
+use crate::codec::Compressor;
+use crate::progress::Progress;
+use crate::put::BlobDirectory;
+
+/// How blobs are compressed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Compression {
+    /// Blobs are the chunks.
+    None,
+    /// As the original writes it. Where compressing does not make a chunk smaller, the chunk is
+    /// stored, but its fs-verity digest is still that of the compressed bytes.
+    Upstream,
+    /// Frames of this many bytes (1 to 16 MiB), where that makes a chunk smaller.
+    Frames(usize),
+}
+
+/// What happened to the chunks so far. A chunk's number in it is its *slot*.
+#[derive(Default)]
+pub struct Ledger {
+    slots: HashMap<Digest, u32>,
+    blobs: Vec<Option<Result<BlobRow>>>,
+    stream: Vec<Option<u32>>,
+}
+
+impl Ledger {
+    /// Notes the content of chunk `number`; returns its slot if that content is new.
+    fn claim(&mut self, number: usize, raw: Digest) -> Option<u32> {
+        let next = self.blobs.len() as u32;
+        let slot = *self.slots.entry(raw).or_insert(next);
+        if self.stream.len() <= number {
+            self.stream.resize(number + 1, None);
+        }
+        self.stream[number] = Some(slot);
+        if slot < next {
+            return None;
+        }
+        self.blobs.push(None);
+        Some(slot)
+    }
+
+    /// Returns the slot of chunk `number` and what became of it, if a worker finished it.
+    pub fn outcome(&self, number: usize) -> Option<(usize, &Result<BlobRow>)> {
+        let slot = (*self.stream.get(number)?)? as usize;
+        Some((slot, self.blobs.get(slot)?.as_ref()?))
+    }
+
+    /// Returns the number of slots.
+    pub fn slots(&self) -> usize {
+        self.blobs.len()
+    }
+}
+
+/// What the workers of one build share.
+pub struct Shared<'a> {
+    /// Where blobs go.
+    pub directory: &'a BlobDirectory,
+    /// How they are compressed.
+    pub compression: Compression,
+    /// Counters and the reasons to stop.
+    pub progress: &'a Progress,
+    /// What happened to the chunks.
+    pub ledger: Mutex<Ledger>,
+}
+
+impl Shared<'_> {
+    fn ledger(&self) -> MutexGuard<'_, Ledger> {
+        self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Works until the queue ends.
+    pub fn work(&self, queue: &Receiver<Chunk>) {
+        let mut encoder = Encoder {
+            compressor: None,
+            buffer: Vec::new(),
+        };
+        for chunk in queue {
+            if self.progress.check(chunk.number).is_ok() {
+                self.store(&chunk, &mut encoder);
+            }
+        }
+    }
+
+    /// Stores one chunk, unless a worker has met its content before.
+    fn store(&self, chunk: &Chunk, encoder: &mut Encoder) {
+        let raw = sha256(chunk.bytes());
+        let claimed = self.ledger().claim(chunk.number, raw);
+        let Some(slot) = claimed else {
+            self.progress.bytes_repeated(chunk.bytes().len());
+            return;
+        };
+        let result = self.store_new(chunk.bytes(), raw, encoder);
+        if result.is_err() {
+            self.progress.fail(chunk.number);
+        }
+        self.ledger().blobs[slot as usize] = Some(result);
+    }
+
+    fn store_new(&self, chunk: &[u8], raw: Digest, encoder: &mut Encoder) -> Result<BlobRow> {
+        let (blob, content) = encoder.encode(chunk, raw, self.compression)?;
+        if self.directory.put(&blob.digest, content)? {
+            self.progress.bytes_written(content.len());
+        }
+        Ok(blob)
+    }
+}
+
+/// A worker's own compressor, made when it is needed, and its buffer.
+struct Encoder {
+    compressor: Option<Compressor>,
+    buffer: Vec<u8>,
+}
+
+impl Encoder {
+    /// Returns the blob of a chunk and the bytes to store.
+    fn encode<'a>(
+        &'a mut self,
+        chunk: &'a [u8],
+        raw: Digest,
+        compression: Compression,
+    ) -> Result<(BlobRow, &'a [u8])> {
+        if compression == Compression::None {
+            return Ok(uncompressed(chunk, raw, chunk));
+        }
+        let compressor = match &mut self.compressor {
+            Some(compressor) => compressor,
+            None => self.compressor.insert(Compressor::new()?),
+        };
+        match compression {
+            Compression::Frames(size) => compressor.compress(chunk, size, &mut self.buffer)?,
+            _ => compressor.compress_upstream(chunk, &mut self.buffer)?,
+        }
+        if self.buffer.len() >= chunk.len() {
+            let upstream = compression == Compression::Upstream;
+            return Ok(uncompressed(
+                chunk,
+                raw,
+                if upstream { &self.buffer } else { chunk },
+            ));
+        }
+        let mut hasher = BlobHasher::new();
+        hasher.update(&self.buffer);
+        let (digest, verity) = hasher.finish();
+        let (size, raw_size) = (self.buffer.len() as u64, chunk.len() as u64);
+        Ok((
+            BlobRow {
+                digest,
+                verity,
+                size,
+                raw_size,
+                flags: COMPRESSED,
+                reserved: 0,
+            },
+            &self.buffer,
+        ))
+    }
+}
+
+/// Returns the blob of a chunk that is stored as it is, with the fs-verity digest of `measured`.
+fn uncompressed<'a>(chunk: &'a [u8], digest: Digest, measured: &[u8]) -> (BlobRow, &'a [u8]) {
+    let size = chunk.len() as u64;
+    let verity = verity_digest(measured);
+    (
+        BlobRow {
+            digest,
+            verity,
+            size,
+            raw_size: size,
+            flags: 0,
+            reserved: 0,
+        },
+        chunk,
+    )
+}

@@ -1,0 +1,113 @@
+//! Many files, as one stream, into chunks, and each chunk into a blob: the build's pipeline.
+//!
+//! One thread reads and cuts, `jobs` threads hash, compress and store. Whatever the order in which
+//! they finish, the answer is put together in stream order, and is the same for any number of jobs.
+
+use std::sync::{Mutex, PoisonError};
+use std::thread;
+
+use crossbeam_channel::Receiver;
+use puzzlefs_core::tables::SourceRow;
+use puzzlefs_core::{Error, Result};
+
+use crate::assemble::{Stored, assemble};
+use crate::block::Chunk;
+use crate::cutter::Cutter;
+use crate::progress::Progress;
+use crate::put::BlobDirectory;
+use crate::source::SourceRoot;
+use crate::worker::{Compression, Ledger, Shared};
+
+/// More threads than this do not make a build faster.
+const JOB_LIMIT: usize = 256;
+/// What is built from and into, and how.
+#[derive(Clone, Debug)]
+pub struct WriterOptions {
+    /// The root filesystem.
+    pub root: Vec<u8>,
+    /// The directory of the blobs.
+    pub blobs: Vec<u8>,
+    /// An existing directory on the same filesystem for unfinished blobs.
+    pub temporary: Vec<u8>,
+    /// How blobs are compressed.
+    pub compression: Compression,
+    /// Worker threads.
+    pub jobs: usize,
+    /// Whether each blob is synced before it gets its name.
+    pub sync: bool,
+}
+
+/// One build of a stream.
+pub struct StreamWriter {
+    options: WriterOptions,
+    progress: Progress,
+}
+
+impl StreamWriter {
+    /// Takes the options; nothing is opened before the run.
+    pub fn new(options: WriterOptions) -> Self {
+        Self {
+            options,
+            progress: Progress::new(),
+        }
+    }
+
+    /// Makes the run, in another thread, fail with [`Error::Cancelled`] soon.
+    pub fn cancel(&self) {
+        self.progress.cancel();
+    }
+
+    /// Returns (files read, bytes read, chunks cut, bytes in repeated chunks, bytes written) so far.
+    pub fn progress(&self) -> [u64; 5] {
+        self.progress.counters()
+    }
+
+    /// Stores the files `paths`, relative to the root, which must be what `rows` say.
+    ///
+    /// Fails with `Source`, `SourceChanged`, `Store` or `Cancelled`; of several errors, the first in
+    /// stream order is returned. Blobs written by then stay. A writer runs once: its
+    /// counters go on, and a cancelled one stays cancelled.
+    pub fn run(&self, paths: &[impl AsRef<[u8]>], rows: &[SourceRow]) -> Result<Stored> {
+        if paths.len() != rows.len() {
+            return Err(Error::Contradiction("paths and sources differ in number"));
+        }
+        let options = &self.options;
+        let root = SourceRoot::open(&options.root)?;
+        let directory = BlobDirectory::open(&options.blobs, &options.temporary, options.sync)?;
+        let shared = Shared {
+            directory: &directory,
+            compression: options.compression,
+            progress: &self.progress,
+            ledger: Mutex::new(Ledger::default()),
+        };
+        let (sender, queue) = crossbeam_channel::unbounded();
+        let cut = thread::scope(|scope| {
+            self.hire(scope, &shared, queue)?;
+            Cutter::new(&root, &self.progress, sender).run(paths, rows)
+        });
+        let ledger = shared
+            .ledger
+            .into_inner()
+            .unwrap_or_else(PoisonError::into_inner);
+        assemble(&ledger, cut, rows)
+    }
+
+    /// Starts the workers; a system that has no room for all of them gets by with fewer.
+    fn hire<'scope>(
+        &self,
+        scope: &'scope thread::Scope<'scope, '_>,
+        shared: &'scope Shared<'scope>,
+        queue: Receiver<Chunk>,
+    ) -> Result<()> {
+        for job in 0..self.options.jobs.clamp(1, JOB_LIMIT) {
+            let queue = queue.clone();
+            let worker = thread::Builder::new().name(format!("puzzlefs-{job}"));
+            match worker.spawn_scoped(scope, move || shared.work(&queue)) {
+                Err(error) if job == 0 => return Err(Error::Os(error.raw_os_error().unwrap_or(0))),
+                Err(_) => break,
+                Ok(_) => {}
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,20 @@
+//! The digests of a file on disk.
+
+use std::os::fd::RawFd;
+
+use pyo3::prelude::*;
+use pyo3::types::PyBytes;
+
+use crate::descriptor;
+use crate::detach::detach;
+
+/// Return (size, sha256, fs-verity digest) of a file, read from its start by position.
+#[pyfunction]
+pub(crate) fn hash_file<'py>(
+    py: Python<'py>,
+    fd: RawFd,
+) -> PyResult<(u64, Bound<'py, PyBytes>, Bound<'py, PyBytes>)> {
+    let file = descriptor::borrow(fd)?;
+    let (size, sha256, verity) = detach(py, || puzzlefs_engine::hash_file(file))?;
+    Ok((size, PyBytes::new(py, &sha256), PyBytes::new(py, &verity)))
+}

@@ -1,0 +1,72 @@
+//! File contents of one image.
+
+use std::os::fd::RawFd;
+use std::sync::Arc;
+
+use puzzlefs_engine::Verify;
+use pyo3::exceptions::PyValueError;
+use pyo3::prelude::*;
+use pyo3::types::PyBytes;
+
+use crate::descriptor;
+use crate::detach::detach;
+use crate::index::Index;
+
+/// Bytes that are read straight into a Python object; more are first read, then copied, so that a
+/// damaged image cannot make Python allocate what is not there.
+const DIRECT: u64 = 1 << 20;
+
+/// File contents of one image, each blob checked as `verify` says before its bytes are used.
+#[pyclass(frozen, module = "puzzlefs._rust")]
+pub(crate) struct Reader(puzzlefs_engine::Reader);
+
+#[pymethods]
+impl Reader {
+    #[new]
+    fn new(
+        index: &Bound<'_, Index>,
+        directory: &[u8],
+        verify: i64,
+        cache_size: u64,
+    ) -> PyResult<Self> {
+        let verify = match verify {
+            0 => Verify::Never,
+            1 => Verify::Once,
+            2 => Verify::Always,
+            _ => {
+                return Err(PyValueError::new_err(format!(
+                    "verify is {verify}: not 0, 1 or 2"
+                )));
+            }
+        };
+        let cache_size = usize::try_from(cache_size).unwrap_or(usize::MAX);
+        let index = Arc::clone(&index.get().0);
+        Ok(Self(puzzlefs_engine::Reader::new(
+            index, directory, verify, cache_size,
+        )))
+    }
+
+    /// Return up to `size` bytes of a file from `offset`; short only at its end.
+    fn read<'py>(
+        &self,
+        py: Python<'py>,
+        ino: u64,
+        offset: u64,
+        size: u64,
+    ) -> PyResult<Bound<'py, PyBytes>> {
+        let available = detach(py, || self.0.available(ino, offset, size))?;
+        if available > DIRECT {
+            let content = detach(py, || self.0.read(ino, offset, size))?;
+            return Ok(PyBytes::new(py, &content));
+        }
+        PyBytes::new_with(py, available as usize, |buffer| {
+            detach(py, || self.0.read_into(ino, offset, buffer))
+        })
+    }
+
+    /// Write a whole file to the empty regular file `fd`, with holes for blocks of zeros.
+    fn extract(&self, py: Python<'_>, ino: u64, fd: RawFd) -> PyResult<()> {
+        let to = descriptor::borrow(fd)?;
+        detach(py, || self.0.extract(ino, to))
+    }
+}

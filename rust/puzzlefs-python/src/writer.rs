@@ -1,0 +1,108 @@
+//! The build engine.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use puzzlefs_core::tables::{BlobRow, ChunkRow, Record as _, SourceRow};
+use puzzlefs_engine::{Compression, WriterOptions};
+use pyo3::exceptions::{PyRuntimeError, PyValueError};
+use pyo3::prelude::*;
+use pyo3::pybacked::PyBackedBytes;
+use pyo3::types::PyBytes;
+
+use crate::codec::checked_frame_size;
+use crate::detach::detach;
+
+/// (blobs, chunks, counts, stream) as `run` returns them.
+type Tables<'py> = (
+    Bound<'py, PyBytes>,
+    Bound<'py, PyBytes>,
+    Bound<'py, PyBytes>,
+    Bound<'py, PyBytes>,
+);
+
+/// Cuts the bytes of many files, as one stream, into chunks and stores each as a blob.
+#[pyclass(frozen, module = "puzzlefs._rust")]
+pub(crate) struct StreamWriter {
+    engine: puzzlefs_engine::StreamWriter,
+    started: AtomicBool,
+}
+
+#[pymethods]
+impl StreamWriter {
+    #[new]
+    #[allow(clippy::too_many_arguments, reason = "the contract's arguments")]
+    fn new(
+        root: &[u8],
+        blobs: &[u8],
+        temporary: &[u8],
+        compression: i64,
+        frame_size: i64,
+        jobs: i64,
+        sync: bool,
+    ) -> PyResult<Self> {
+        let compression = match compression {
+            0 => Compression::None,
+            1 => Compression::Upstream,
+            2 => Compression::Frames(checked_frame_size(frame_size)?),
+            _ => {
+                return Err(PyValueError::new_err(format!(
+                    "compression is {compression}: not 0, 1 or 2"
+                )));
+            }
+        };
+        let options = WriterOptions {
+            root: root.to_vec(),
+            blobs: blobs.to_vec(),
+            temporary: temporary.to_vec(),
+            compression,
+            jobs: usize::try_from(jobs).unwrap_or(1),
+            sync,
+        };
+        Ok(Self {
+            engine: puzzlefs_engine::StreamWriter::new(options),
+            started: AtomicBool::new(false),
+        })
+    }
+
+    /// Store the files `paths` (relative to root, stream order) with `records.SOURCE` rows.
+    fn run<'py>(
+        &self,
+        py: Python<'py>,
+        paths: Vec<PyBackedBytes>,
+        sources: PyBackedBytes,
+    ) -> PyResult<Tables<'py>> {
+        if self.started.swap(true, Ordering::Relaxed) {
+            return Err(PyRuntimeError::new_err("a stream writer runs once"));
+        }
+        let rows = SourceRow::unpack(&sources)
+            .filter(|rows| rows.len() == paths.len())
+            .ok_or_else(|| PyValueError::new_err("as many paths as source rows are needed"))?;
+        let tables = detach(py, || {
+            let stored = self.engine.run(&paths, &rows)?;
+            let numbers = |table: &[u32]| {
+                table
+                    .iter()
+                    .flat_map(|number| number.to_le_bytes())
+                    .collect::<Vec<u8>>()
+            };
+            Ok([
+                BlobRow::pack(&stored.blobs),
+                ChunkRow::pack(&stored.chunks),
+                numbers(&stored.counts),
+                numbers(&stored.stream),
+            ])
+        })?;
+        Ok(tables.map(|table| PyBytes::new(py, &table)).into())
+    }
+
+    /// Make `run`, in another thread, raise `CancelledError` soon.
+    fn cancel(&self) {
+        self.engine.cancel();
+    }
+
+    /// Return (files read, bytes read, chunks cut, bytes in repeated chunks, bytes written) so far.
+    fn progress(&self) -> (u64, u64, u64, u64, u64) {
+        let [files, bytes, chunks, repeated, written] = self.engine.progress();
+        (files, bytes, chunks, repeated, written)
+    }
+}
