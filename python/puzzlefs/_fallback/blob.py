@@ -4,19 +4,25 @@ from __future__ import annotations
 
 import errno
 import os
+import stat
+import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cached_property
 from hashlib import sha256
-from typing import Self
+from typing import Final
 
 from puzzlefs.constants import MIB
 from puzzlefs.errors import BlobError, MissingBlobError
 
 from .codec import FOOTER, SeekTable, parse_table, table_length
 
+BLOCK: Final = 4096
+WRONG_CONTENT: Final = "content does not match the digest"
+
 
 @contextmanager
-def reported(digest: bytes) -> Iterator[None]:
+def _reported(digest: bytes) -> Iterator[None]:
     """Turn the system's errors into errors of the blob."""
     try:
         yield
@@ -27,56 +33,66 @@ def reported(digest: bytes) -> Iterator[None]:
 
 
 class Blob:
-    """A blob opened for reading; close it by leaving its `with` block.
+    """An open blob; it closes when nobody has it any more.
 
-    paranoid  hash the whole blob each time bytes are taken from it
+    check   hash the whole blob now: its bytes must have the digest
+    recheck keep the hash of each block, and compare it whenever the block is read
     """
 
-    def __init__(self, directory: bytes, digest: bytes, paranoid: bool) -> None:
+    def __init__(self, directory: bytes, digest: bytes, check: bool, recheck: bool) -> None:
         self._digest = digest
-        self._paranoid = paranoid
-        with reported(digest):
-            path = os.path.join(directory, digest.hex().encode())
-            self._fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-            self.size = os.fstat(self._fd).st_size
+        self._blocks: list[bytes] | None = [] if recheck else None
+        with _reported(digest):
+            self._fd = os.open(
+                os.path.join(directory, digest.hex().encode()), os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC
+            )
+            weakref.finalize(self, os.close, self._fd)
+            found = os.fstat(self._fd)
+            if not stat.S_ISREG(found.st_mode):
+                raise OSError(errno.EISDIR if stat.S_ISDIR(found.st_mode) else errno.ESPIPE, "")
+        self.size = self._check() if check or recheck else found.st_size
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        os.close(self._fd)
-
-    def check(self) -> None:
-        """Raise `BlobError` unless the content has the digest."""
-        self._take_checked(0, 0)
+    def _check(self) -> int:
+        """Compare the content with the digest; return its size."""
+        content, size = sha256(), 0
+        while piece := self._pread(size, MIB):
+            content.update(piece)
+            size += len(piece)
+            if self._blocks is not None:
+                self._blocks += [sha256(piece[at : at + BLOCK]).digest() for at in range(0, len(piece), BLOCK)]
+        if content.digest() != self._digest:
+            raise BlobError(self._digest, WRONG_CONTENT)
+        return size
 
     def take(self, offset: int, length: int) -> bytes:
-        """Return `length` stored bytes from `offset`. Raises `BlobError`."""
-        taken = self._take_checked(offset, length) if self._paranoid else self._pread(offset, length)
-        if len(taken) != length:
+        """Return `length` stored bytes from `offset`, which are inside the blob. Raises `BlobError`."""
+        if self._blocks is not None:
+            return self._take_checked(offset, length, self._blocks)
+        taken = self._pread(offset, length)
+        if len(taken) < length:
             raise BlobError(self._digest, "shorter than its chunk")
         return taken
 
+    def _take_checked(self, offset: int, length: int, hashes: list[bytes]) -> bytes:
+        """Read the whole blocks around the bytes, and return those only if all blocks are right."""
+        first, end = offset // BLOCK, -(-(offset + length) // BLOCK)
+        taken = self._pread(first * BLOCK, min(self.size, end * BLOCK) - first * BLOCK)
+        found = [sha256(taken[at : at + BLOCK]).digest() for at in range(0, len(taken), BLOCK)]
+        if found != hashes[first:end]:
+            raise BlobError(self._digest, WRONG_CONTENT)
+        return taken[offset - first * BLOCK :][:length]
+
+    @cached_property
     def table(self) -> SeekTable:
-        """Return the seek table. Raises `BlobError`, `CorruptImageError`."""
-        tail = self.take(max(0, self.size - FOOTER.size), min(self.size, FOOTER.size))
-        length = table_length(self.size, tail)
+        """The seek table. Raises `BlobError`, `CorruptImageError`."""
+        tail = min(self.size, FOOTER.size)
+        length = table_length(self.size, self.take(self.size - tail, tail))
         return parse_table(self.take(self.size - length, length), self.size - length)
 
     def _pread(self, offset: int, length: int) -> bytes:
+        """Return the bytes that are there, up to `length`."""
         pieces = bytearray()
-        with reported(self._digest):
+        with _reported(self._digest):
             while piece := os.pread(self._fd, min(MIB, length - len(pieces)), offset + len(pieces)):
                 pieces += piece
         return bytes(pieces)
-
-    def _take_checked(self, offset: int, length: int) -> bytes:
-        """Return bytes of a content that has the digest: hashed and taken in one pass."""
-        content, taken, position = sha256(), bytearray(), 0
-        while piece := self._pread(position, MIB):
-            content.update(piece)
-            taken += piece[max(0, offset - position) : max(0, offset + length - position)]
-            position += len(piece)
-        if content.digest() != self._digest:
-            raise BlobError(self._digest, "content does not match the digest")
-        return bytes(taken)

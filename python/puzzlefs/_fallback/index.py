@@ -12,7 +12,7 @@ from puzzlefs.errors import CorruptImageError
 from puzzlefs.records import CHUNK, ENTRY, VERITY, XATTR, InodeRecord, Kind, Vector
 
 from .metadata import decode_rootfs
-from .tables import inode_record, inode_records, rows, text
+from .tables import check_unsigned, inode_record, inode_records, rows, text
 
 ROOT: Final = 1
 
@@ -84,6 +84,7 @@ class Index:
 
     def _reached(self, ino: int) -> tuple[Vector, InodeRecord]:
         """Return the layer and record of an inode that the root reaches. Raises `KeyError`."""
+        check_unsigned(ino)
         if ino not in self._links:
             raise KeyError(ino)
         return self._located(ino)
@@ -141,6 +142,7 @@ class Index:
         return self._parents[ino]
 
     def entries(self, ino: int, start: int, count: int) -> list[tuple[bytes, int]]:
+        check_unsigned(start, count)
         return self._directory(ino)[start : start + count]
 
     def xattrs(self, ino: int) -> list[tuple[bytes, bytes]]:

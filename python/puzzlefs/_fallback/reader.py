@@ -14,14 +14,15 @@ from puzzlefs.constants import KIB, MIB
 from puzzlefs.errors import BlobError, CorruptImageError
 from puzzlefs.records import CHUNK, COMPRESSED, VERITY, Kind
 
-from .blob import Blob
+from .blob import WRONG_CONTENT, Blob
 from .cache import FrameCache
 from .codec import SeekTable, decode_frame
 from .index import Index
+from .tables import check_unsigned
 
 NEVER, ONCE, ALWAYS = 0, 1, 2
 LAYOUTS_KEPT: Final = 64
-TABLES_KEPT: Final = 64
+BLOBS_OPEN: Final = 128
 HOLE_BLOCK: Final = 4 * KIB
 
 
@@ -52,7 +53,7 @@ class Layout(NamedTuple):
 
 
 class Reader:
-    """Reads files by offset, chunk by chunk, each blob opened when it is needed."""
+    """Reads files by offset, chunk by chunk; a blob is checked through the descriptor that serves it."""
 
     def __init__(self, index: Index, directory: bytes, verify: int, cache_size: int) -> None:
         if verify not in (NEVER, ONCE, ALWAYS):
@@ -61,12 +62,13 @@ class Reader:
         self._directory = directory
         self._verify = verify
         self._digests = [digest for digest, _ in VERITY.iter_unpack(index.blobs())]
-        self._checked: set[int] = set()
+        self._bad: set[int] = set()
         self._cache = FrameCache(cache_size)
         self._layout = lru_cache(LAYOUTS_KEPT)(self._read_layout)
-        self._table = lru_cache(TABLES_KEPT)(self._read_table)
+        self._opened = lru_cache(BLOBS_OPEN)(self._open)
 
     def read(self, ino: int, offset: int, size: int) -> bytes:
+        check_unsigned(ino, offset, size)
         layout = self._layout(ino)
         content = bytearray()
         for chunk, start, length in layout.pieces(offset, min(offset + size, layout.offsets[-1])):
@@ -93,12 +95,12 @@ class Reader:
             except CorruptImageError as error:
                 raise BlobError(self._digests[chunk.blob], str(error)) from None
         with self._blob(chunk.blob) as blob:
-            content = blob.take(chunk.offset + start, length)
             self._check_end(chunk, blob.size)
-        return content
+            return blob.take(chunk.offset + start, length)
 
     def _decoded(self, chunk: Chunk, start: int, length: int) -> bytes:
-        table = self._table(chunk.blob)
+        with self._blob(chunk.blob) as blob:
+            table = blob.table
         self._check_end(chunk, table.content[-1])
         begin = chunk.offset + start
         end = begin + length
@@ -125,24 +127,27 @@ class Reader:
             self._cache.put((row, number), frame)
         return frame
 
-    def _read_table(self, row: int) -> SeekTable:
-        with self._blob(row) as blob:
-            return blob.table()
+    def _open(self, row: int) -> Blob:
+        return Blob(self._directory, self._digests[row], self._verify == ONCE, self._verify == ALWAYS)
 
     @contextmanager
     def _blob(self, row: int) -> Iterator[Blob]:
-        with Blob(self._directory, self._digests[row], self._verify == ALWAYS) as blob:
-            if self._verify == ONCE and row not in self._checked:
-                blob.check()
-                self._checked.add(row)
-            yield blob
+        """Give an open, checked blob. One whose content was once wrong is not tried again."""
+        if row in self._bad:
+            raise BlobError(self._digests[row], WRONG_CONTENT)
+        try:
+            yield self._opened(row)
+        except BlobError as error:
+            if error.reason == WRONG_CONTENT:
+                self._bad.add(row)
+            raise
 
 
 def _write_filled(fd: int, data: bytes, offset: int) -> None:
     """Write the blocks of `data` that are not all zeros; neighbours in one call."""
 
     def filled(at: int) -> bool:
-        return any(data[at : at + HOLE_BLOCK])
+        return data[at : at + HOLE_BLOCK].lstrip(b"\0") != b""
 
     for wanted, run in groupby(range(0, len(data), HOLE_BLOCK), filled):
         starts = list(run)

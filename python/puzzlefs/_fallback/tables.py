@@ -10,6 +10,12 @@ from typing import Any
 from puzzlefs.records import CHUNK, ENTRY, HAS_ADDITIONAL, INODE, XATTR, InodeRecord, Kind, Vector
 
 
+def check_unsigned(*numbers: int) -> None:
+    """Raise `OverflowError` for a number that does not fit 64 bits without sign."""
+    if not all(0 <= number < 1 << 64 for number in numbers):
+        raise OverflowError("a number does not fit 64 bits without sign")
+
+
 def rows(table: bytes, layout: Struct, first: int, count: int) -> Iterator[tuple[Any, ...]]:
     """Return `count` rows of a table from row `first`."""
     return layout.iter_unpack(table[first * layout.size : (first + count) * layout.size])

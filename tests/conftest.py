@@ -1,0 +1,104 @@
+"""Fixtures that every test may use: the backends, and the golden vectors."""
+
+from __future__ import annotations
+
+import io
+import os
+import sys
+import tarfile
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+from hypothesis import settings
+
+from puzzlefs._native import Backend, load
+from tests.support import VECTORS, read_manifest, vector_trees
+
+if sys.version_info >= (3, 14):
+    from compression import zstd
+else:
+    from backports import zstd
+
+# The same examples in every run: a failure is a change of the code, never of luck.
+settings.register_profile("ci", max_examples=100, deadline=None, derandomize=True, database=None)
+settings.register_profile("search", max_examples=5000, deadline=None)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
+
+
+def _load(name: str) -> Backend:
+    """Return a backend; the compiled one may be missing only where the run says that it is pure."""
+    try:
+        return load(name)
+    except ImportError:
+        if name == "rust" and os.environ.get("PUZZLEFS_TEST_PURE") == "1":
+            pytest.skip("PUZZLEFS_TEST_PURE=1: the compiled backend is not tested")
+        raise
+
+
+@pytest.fixture(scope="session", params=["rust", "python"])
+def backend_name(request: pytest.FixtureRequest) -> str:
+    """The name of each backend in turn."""
+    name: str = request.param
+    _load(name)
+    return name
+
+
+@pytest.fixture(scope="session")
+def backend(backend_name: str) -> Backend:
+    """Each backend in turn."""
+    return load(backend_name)
+
+
+class Backends(NamedTuple):
+    """Both backends, for tests that compare them."""
+
+    rust: Backend
+    python: Backend
+
+
+@pytest.fixture(scope="session")
+def backends() -> Backends:
+    """Both backends at once."""
+    return Backends(_load("rust"), _load("python"))
+
+
+class GoldenImage(NamedTuple):
+    """An image that the original built: where its blobs are, its rootfs blob, its chunks' names in order."""
+
+    name: str
+    blobs: Path
+    rootfs: bytes
+    chunks: list[str]
+
+
+def _golden_images(layout: Path, tags: list[str]) -> list[GoldenImage]:
+    blobs = layout / "blobs" / "sha256"
+    images = []
+    for tag in tags:
+        _, manifest = read_manifest(layout, tag)
+        rootfs, *chunks = [layer["digest"].removeprefix("sha256:") for layer in manifest["layers"]]
+        images.append(GoldenImage(f"{layout.name}:{tag}", blobs, (blobs / rootfs).read_bytes(), chunks))
+    return images
+
+
+@pytest.fixture(scope="session")
+def golden(tmp_path_factory: pytest.TempPathFactory) -> dict[str, GoldenImage]:
+    """Every golden image by layout and tag, unpacked."""
+    home = tmp_path_factory.mktemp("golden")
+    images: dict[str, GoldenImage] = {}
+    for archive in sorted((VECTORS / "images").iterdir()):
+        with tarfile.open(fileobj=io.BytesIO(zstd.decompress(archive.read_bytes()))) as tar:
+            tar.extractall(home, filter="data")
+        layout = home / archive.name.removesuffix(".tar.zst")
+        tags = ["base", "delta"] if "delta" in archive.name else ["v"]
+        images |= {image.name: image for image in _golden_images(layout, tags)}
+    return images
+
+
+@pytest.fixture(scope="session")
+def golden_trees(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The directory of the golden trees, made anew. Needs root."""
+    if os.geteuid() != 0:
+        pytest.skip("needs root: makes devices and sets owners")
+    return vector_trees(tmp_path_factory.mktemp("trees"))
