@@ -42,7 +42,7 @@ install_packages() {
     fi
     export DEBIAN_FRONTEND=noninteractive
     # shellcheck disable=SC2086
-    { as_root apt-get -qq update && as_root apt-get -qq install -y --no-install-recommends $missing; } ||
+    { as_root apt-get -qq update && as_root apt-get -qq install -y --no-install-recommends $missing >/dev/null; } ||
         say "apt-get failed, so some of these may stay missing:$missing"
 }
 
