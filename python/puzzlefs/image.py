@@ -171,11 +171,11 @@ class Image:
             raise NotFoundError(f"{os.fsdecode(path)}: not a regular file")
         return io.BufferedReader(_File(self.filesystem.reader, ino, stat[7]), constants.MIB)
 
-    def verify(self) -> VerifyReport:
-        """Recompute every digest of the image and the whole fs-verity chain."""
+    def verify(self, digest: str | None = None) -> VerifyReport:
+        """Recompute every digest of the image and the whole fs-verity chain (`verify.verify`)."""
         from puzzlefs.verify import verify
 
-        return verify(self)
+        return verify(self, digest)
 
     def extract(self, directory: str | Path, *, same_owner: bool = True) -> ExtractResult:
         """Unpack the image into an absent or empty directory."""

@@ -25,7 +25,9 @@ class ImageName:
         """Read a name as a user writes it. Raises `UsageError`."""
         bare = text.removeprefix("oci:")
         directory, at, digest = bare.rpartition("@sha256:")
-        if at and directory and DIGEST.match(f"sha256:{digest}"):
+        if at and "/" not in digest:
+            if not directory or not DIGEST.match(f"sha256:{digest}"):
+                raise UsageError(f"{text!r} is not an image name: DIR@sha256: and 64 hexadecimal digits are expected")
             return cls(Path(directory), f"sha256:{digest}")
         directory, colon, tag = bare.rpartition(":")
         if not colon or not directory or not _TAG.match(tag):

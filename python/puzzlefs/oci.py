@@ -64,18 +64,16 @@ class Descriptor:
         if not isinstance(document, dict):
             raise CorruptImageError("descriptor: not an object")
         media_type, digest, size = document.get("mediaType"), document.get("digest"), document.get("size")
-        annotations, platform = document.get("annotations") or {}, document.get("platform")
+        platform = document.get("platform")
         if not isinstance(media_type, str):
             raise CorruptImageError("descriptor: no media type")
         if not isinstance(digest, str) or not DIGEST.match(digest):
             raise CorruptImageError("descriptor: digest is not sha256:HEX")
         if not isinstance(size, int) or isinstance(size, bool) or not 0 <= size <= constants.FILE_SIZE_LIMIT:
             raise CorruptImageError("descriptor: size out of range")
-        if not isinstance(annotations, dict) or not all(isinstance(v, str) for v in annotations.values()):
-            raise CorruptImageError("descriptor: annotations are not strings")
         if platform is not None and not isinstance(platform, dict):
             raise CorruptImageError("descriptor: platform is not an object")
-        return cls(media_type, digest, size, annotations, None, platform)
+        return cls(media_type, digest, size, _annotations(document, "descriptor"), None, platform)
 
     @property
     def raw_digest(self) -> bytes:
@@ -92,6 +90,15 @@ class Descriptor:
         if self.platform is not None:
             document["platform"] = dict(self.platform)
         return document
+
+
+def _annotations(document: Mapping[str, Any], what: str) -> Mapping[str, str]:
+    annotations = document.get("annotations")
+    if annotations is None:
+        return {}
+    if not isinstance(annotations, dict) or not all(isinstance(value, str) for value in annotations.values()):
+        raise CorruptImageError(f"{what}: annotations are not an object of strings")
+    return annotations
 
 
 EMPTY_CONFIG = b"{}"
@@ -118,10 +125,7 @@ class Manifest:
         parsed = tuple(Descriptor.parse(layer) for layer in layers)
         if parsed[0].media_type != constants.ROOTFS:
             raise CorruptImageError(f"manifest: not a PuzzleFS image, its first layer is {parsed[0].media_type!r}")
-        annotations = document.get("annotations") or {}
-        if not isinstance(annotations, dict):
-            raise CorruptImageError("manifest: annotations are not an object")
-        return cls(Descriptor.parse(document.get("config")), parsed, annotations)
+        return cls(Descriptor.parse(document.get("config")), parsed, _annotations(document, "manifest"))
 
     @property
     def rootfs(self) -> Descriptor:

@@ -1,0 +1,46 @@
+"""Mount the image OCI_DIR:TAG read-only on MOUNTPOINT; returns when the mount answers."""
+
+from __future__ import annotations
+
+import argparse
+
+from puzzlefs.image import CACHE_SIZE, VERIFY_ALWAYS, VERIFY_NEVER, VERIFY_ONCE, Image
+from puzzlefs.mount import mount
+
+_VERIFY = {"auto": None, "always": VERIFY_ALWAYS, "once": VERIFY_ONCE, "never": VERIFY_NEVER}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("image", metavar="OCI_DIR:TAG")
+    parser.add_argument("mountpoint", metavar="MOUNTPOINT", help="an existing directory")
+    parser.add_argument(
+        "-d", "--digest", metavar="HEX", help="fs-verity digest that the manifest must have; everything is checked against it"
+    )
+    parser.add_argument("-f", "--foreground", action="store_true", help="serve here, return when unmounted")
+    parser.add_argument("-i", "--init-pipe", metavar="FIFO", help="named pipe that is told 's' (mounted) or 'f' (failed)")
+    parser.add_argument("-o", dest="options", action="append", default=[], metavar="OPTIONS", help="mount options, separated by commas")
+    parser.add_argument("--allow-other", action="store_true", help="let other users in")
+    parser.add_argument(
+        "--verify",
+        choices=_VERIFY,
+        default="auto",
+        help="when blobs are checked: always, once on first use, or never; auto is always with --digest, else once",
+    )
+    parser.add_argument("--cache-size", type=int, default=CACHE_SIZE, metavar="BYTES", help="decompressed data to keep")
+    parser.add_argument("--log", metavar="FILE", help="where the mount's messages go (default: the system's log)")
+
+
+def run(options: argparse.Namespace) -> int:
+    words = [word for text in options.options for word in text.split(",") if word]
+    mount(
+        Image.open(options.image, options.digest),
+        options.mountpoint,
+        foreground=options.foreground,
+        fifo=options.init_pipe,
+        options=[word for word in words if word != "allow_other"],
+        allow_other=options.allow_other or "allow_other" in words,
+        verify=_VERIFY[options.verify],
+        cache_size=options.cache_size,
+        log=options.log,
+    )
+    return 0
