@@ -1,0 +1,170 @@
+"""Verifying crafted images: every kind of damage is told, all of it at once."""
+
+from __future__ import annotations
+
+from hashlib import sha256
+from pathlib import Path
+
+import pytest
+
+from puzzlefs import constants, verify
+from puzzlefs._native import Backend, load
+from puzzlefs.errors import UsageError
+from puzzlefs.image import Image
+from puzzlefs.records import COMPRESSED, Kind
+from puzzlefs.tables import Inode
+from puzzlefs.verify import Finding
+from tests.images import Crafted, craft, directory, file_of
+
+ONE, TWO = b"one" * 1000, b"two" * 1000
+PACKED = load("python").compress(b"packed" * 10_000, constants.FRAME_SIZE)
+
+
+@pytest.fixture(autouse=True)
+def _backend(backend: Backend, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every test runs with each backend."""
+    monkeypatch.setattr(verify, "native", backend)
+
+
+def blob_of(content: bytes) -> str:
+    return f"sha256:{sha256(content).hexdigest()}"
+
+
+def place_of(crafted: Crafted, content: bytes) -> Path:
+    return crafted.blobs / sha256(content).hexdigest()
+
+
+def chunk(ino: int, blob: bytes, offset: int, length: int, flags: int = 0) -> Inode:
+    return Inode(ino, Kind.FILE, chunks=((sha256(blob).digest(), flags, offset, length),))
+
+
+@pytest.fixture
+def crafted(tmp_path: Path) -> Crafted:
+    """Two raw blobs and a compressed one."""
+    inodes = [
+        directory(1, (b"1", 2), (b"2", 3), (b"p", 4)),
+        file_of(2, ONE),
+        file_of(3, TWO),
+        chunk(4, PACKED, 60_000 - 10, 10, COMPRESSED),
+    ]
+    return craft(tmp_path / "oci", inodes, [ONE, TWO, PACKED])
+
+
+def problems_of(crafted: Crafted) -> list[Finding]:
+    return Image.open(crafted.name).verify().problems
+
+
+def test_whole_image(crafted: Crafted) -> None:
+    """Manifest, config, rootfs and three blobs; three chunks; nothing to say."""
+    report = Image.open(crafted.name).verify()
+    assert (report.ok, report.problems, report.warnings) == (True, [], [])
+    assert (report.blobs, report.chunks) == (6, 3)
+    assert report.bytes == sum(path.stat().st_size for path in crafted.blobs.iterdir())
+
+
+def test_every_problem_is_collected(crafted: Crafted) -> None:
+    place_of(crafted, ONE).write_bytes(ONE[:-1] + b"!")
+    place_of(crafted, TWO).unlink()
+    place_of(crafted, PACKED).write_bytes(PACKED[:-1])
+    assert set(problems_of(crafted)) == {
+        (blob_of(ONE), "content does not match the digest"),
+        (blob_of(TWO), "not in the store"),
+        (blob_of(PACKED), f"{len(PACKED) - 1} bytes, not {len(PACKED)}"),
+        (blob_of(PACKED), "content does not match the digest"),
+    }
+
+
+def test_blob_that_is_no_file(crafted: Crafted) -> None:
+    place_of(crafted, ONE).unlink()
+    place_of(crafted, ONE).mkdir()
+    assert problems_of(crafted) == [(blob_of(ONE), "not a regular file")]
+
+
+def test_damaged_rootfs_is_told_and_blobs_are_checked_on(crafted: Crafted) -> None:
+    place = place_of(crafted, crafted.rootfs)
+    place.write_bytes(crafted.rootfs[:-1] + b"!")
+    place_of(crafted, ONE).unlink()
+    found = problems_of(crafted)
+    assert (blob_of(ONE), "not in the store") in found
+    assert ("rootfs", "content does not match the digest") in found
+
+
+def test_changed_manifest_and_config(crafted: Crafted) -> None:
+    """Whatever changes after the image was opened is read again."""
+    image = Image.open(crafted.name)
+    place_of(crafted, image.content).write_bytes(image.content + b" ")
+    place_of(crafted, b"{}").write_bytes(b"[]")
+    assert image.verify().problems == [
+        ("config", "content does not match the digest"),
+        ("manifest", f"{len(image.content) + 1} bytes, not {len(image.content)}"),
+        ("manifest", "content does not match the digest"),
+    ]
+
+
+def test_pinned_digest(crafted: Crafted) -> None:
+    image = Image.open(crafted.name)
+    assert verify.verify(image, image.verity).ok
+    assert verify.verify(image, image.verity.upper()).ok
+    assert verify.verify(image, "00" * 32).problems == [("manifest", f"its fs-verity digest is not {'00' * 32}")]
+    with pytest.raises(UsageError):
+        verify.verify(image, "00")
+
+
+def test_chunk_beyond_its_blob(tmp_path: Path) -> None:
+    inodes = [directory(1, (b"f", 2)), chunk(2, ONE, 1, len(ONE))]
+    assert problems_of(craft(tmp_path / "oci", inodes, [ONE])) == [(blob_of(ONE), "shorter than its chunk")]
+
+
+def test_chunk_beyond_its_compressed_blob(tmp_path: Path) -> None:
+    inodes = [directory(1, (b"f", 2)), chunk(2, PACKED, 59_999, 2, COMPRESSED)]
+    assert problems_of(craft(tmp_path / "oci", inodes, [PACKED])) == [(blob_of(PACKED), "shorter than its chunk")]
+
+
+@pytest.mark.parametrize(
+    ("blob", "reason"),
+    [
+        (ONE, "seek table missing"),
+        (PACKED[:20] + bytes(4) + PACKED[24:], "frame damaged"),
+        (b"short", "seek table missing"),
+    ],
+)
+def test_blob_that_does_not_decode(tmp_path: Path, blob: bytes, reason: str) -> None:
+    """Its digests are right; only a look inside tells."""
+    inodes = [directory(1, (b"f", 2)), chunk(2, blob, 0, 1, COMPRESSED)]
+    assert problems_of(craft(tmp_path / "oci", inodes, [blob])) == [(blob_of(blob), reason)]
+
+
+def test_blob_that_decodes_to_too_much(tmp_path: Path, backend: Backend) -> None:
+    """A hundred frames of the largest size are refused before any is decoded."""
+    frame = backend.compress(bytes(constants.FRAME_SIZE_LIMIT), constants.FRAME_SIZE_LIMIT)
+    # Header 8, one entry 8, footer 9: repeat the frame and its entry.
+    body, entry, magic = frame[:-25], frame[-17:-9], frame[-4:]
+    count = 100
+    header = (0x184D2A5E).to_bytes(4, "little") + (8 * count + 9).to_bytes(4, "little")
+    bomb = body * count + header + entry * count + count.to_bytes(4, "little") + b"\0" + magic
+    inodes = [directory(1, (b"f", 2)), chunk(2, bomb, 0, 1, COMPRESSED)]
+    size = count * constants.FRAME_SIZE_LIMIT
+    assert problems_of(craft(tmp_path / "oci", inodes, [bomb])) == [
+        (blob_of(bomb), f"{size} decompressed bytes are too many to check")
+    ]
+
+
+def test_wrong_verity_entry(tmp_path: Path) -> None:
+    crafted = craft(tmp_path / "oci", [directory(1, (b"f", 2)), file_of(2, ONE)], [ONE], lambda _: b"v" * 32)
+    assert problems_of(crafted) == [(blob_of(ONE), "verity entry is not of the stored bytes")]
+
+
+def test_images_of_the_original(golden: dict[str, object]) -> None:
+    """They are whole; what the original does otherwise is a warning."""
+    reports = {name: Image.open(f"{layout_of(image)}").verify() for name, image in golden.items()}
+    assert {name: report.problems for name, report in reports.items()} == dict.fromkeys(golden, [])
+    texts = {name: {warning.text for warning in report.warnings} for name, report in reports.items()}
+    assert texts.pop("vi-delta:delta") == {"not a layer of the manifest: a copy of the image would lack it"}
+    for name, found in texts.items():
+        assert found == ({"verity entry is not of the stored bytes"} if name.startswith("vic-") else set()), name
+
+
+def layout_of(image: object) -> str:
+    """Return a golden image's name as a user writes it."""
+    blobs, name = getattr(image, "blobs"), getattr(image, "name")  # noqa: B009
+    return f"{blobs.parent.parent}:{name.partition(':')[2]}"
