@@ -6,6 +6,7 @@ the host compares equal with a copy that has only those of the tree.
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 import sys
@@ -96,11 +97,7 @@ def _fields(root: bytes, path: bytes, status: os.stat_result) -> dict[str, Any]:
         "uid": status.st_uid,
         "gid": status.st_gid,
         "mtime_ns": status.st_mtime_ns,
-        "xattrs": {
-            name: os.getxattr(full, name, follow_symlinks=False)
-            for name in sorted(os.listxattr(full, follow_symlinks=False))
-            if not name.startswith(HOST_XATTRS)
-        },
+        "xattrs": _xattrs(full),
     }
     if stat.S_ISREG(status.st_mode) or stat.S_ISLNK(status.st_mode):
         fields["size"] = status.st_size
@@ -109,6 +106,17 @@ def _fields(root: bytes, path: bytes, status: os.stat_result) -> dict[str, Any]:
     if stat.S_ISCHR(status.st_mode) or stat.S_ISBLK(status.st_mode):
         fields["rdev"] = status.st_rdev
     return fields
+
+
+def _xattrs(path: bytes) -> dict[str, bytes]:
+    try:
+        names = os.listxattr(path, follow_symlinks=False)
+    except OSError as error:
+        if error.errno == errno.ENOTSUP:
+            return {}  # a filesystem without attributes, or a mount of an image without any
+        raise
+    kept = sorted(name for name in names if not name.startswith(HOST_XATTRS))
+    return {name: os.getxattr(path, name, follow_symlinks=False) for name in kept}
 
 
 def _content(left: bytes, right: bytes, path: bytes) -> Iterator[Difference]:
