@@ -23,6 +23,8 @@ ENTRY: Final = Struct("<II")  # compressed and uncompressed size of a frame
 FOOTER: Final = Struct("<IBI")  # frames, descriptor, magic
 CHECKSUMS: Final = 0x80
 RESERVED: Final = 0x7C
+# A frame may ask for any window: what it takes is bounded by its content, FRAME_SIZE_LIMIT.
+ANY_WINDOW: Final = {zstd.DecompressionParameter.window_log_max: 31}
 
 
 class SeekTable(NamedTuple):
@@ -100,7 +102,7 @@ def decode_frame(data: bytes, size: int) -> bytes:
     content = bytearray()
     try:
         while data:
-            stream = zstd.ZstdDecompressor()
+            stream = zstd.ZstdDecompressor(options=ANY_WINDOW)
             content += stream.decompress(data, size - len(content) + 1)
             if not stream.eof or len(content) > size:
                 raise CorruptImageError("frame damaged")
