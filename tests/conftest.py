@@ -102,3 +102,17 @@ def golden_trees(tmp_path_factory: pytest.TempPathFactory) -> Path:
     if os.geteuid() != 0:
         pytest.skip("needs root: makes devices and sets owners")
     return vector_trees(tmp_path_factory.mktemp("trees"))
+
+
+@pytest.fixture
+def chosen(backend: Backend, monkeypatch: pytest.MonkeyPatch) -> Backend:
+    """Each backend in turn, in the place of the chosen one for the whole package."""
+    import puzzlefs.builder
+    import puzzlefs.extract
+    import puzzlefs.fsverity
+    import puzzlefs.verify  # noqa: F401
+
+    for name, module in list(sys.modules.items()):
+        if name.startswith("puzzlefs.") and hasattr(module, "native"):
+            monkeypatch.setattr(module, "native", backend)
+    return backend
