@@ -13,6 +13,10 @@ const MASK_SHORT: u64 = 0x0000_d907_0353_7000;
 /// The same from the average length on: fewer bits, so that a cut comes sooner.
 const MASK_LONG: u64 = 0x0000_d90f_0353_0000;
 
+/// Bytes that are searched at once. Both distances, up to the average and from there to the maximum,
+/// are whole blocks.
+const BLOCK: usize = 4096;
+
 /// Returns the length of the first chunk of `data`.
 ///
 /// `data` must hold the rest of the stream, or at least [`CHUNK_MAX`] bytes of it. The answer is 0
@@ -38,17 +42,55 @@ pub fn next_cut(data: &[u8]) -> usize {
 }
 
 /// Rolls `hash` over `bytes` up to the first one where it has no bit of `mask`; returns its position.
-#[inline]
 fn search(bytes: &[u8], mask: u64, hash: &mut u64) -> Option<usize> {
-    let mut rolling = *hash;
-    for (at, &byte) in bytes.iter().enumerate() {
-        rolling = (rolling << 1).wrapping_add(GEAR[usize::from(byte)]);
-        if rolling & mask == 0 {
-            return Some(at);
+    let (blocks, rest) = bytes.as_chunks::<BLOCK>();
+    for (row, block) in blocks.iter().enumerate() {
+        match pass(block, mask, *hash) {
+            Some(next) => *hash = next,
+            None => return step(block, mask, hash).map(|at| row * BLOCK + at),
         }
     }
-    *hash = rolling;
-    None
+    step(rest, mask, hash).map(|at| blocks.len() * BLOCK + at)
+}
+
+/// Returns the hash after a block, or `None` if there is a cut in it.
+///
+/// Each hash waits for the one before it. So the halves of the block are hashed side by side, the
+/// second from a hash that the end of the first tells.
+fn pass(block: &[u8; BLOCK], mask: u64, hash: u64) -> Option<u64> {
+    let (lower, upper) = block.split_at(BLOCK / 2);
+    // What the bytes before the last 64 did is shifted out.
+    let warm = lower.get(lower.len() - u64::BITS as usize..)?;
+    let mut one = hash;
+    let mut two = warm.iter().fold(0, |hash, &byte| roll(hash, byte));
+    let (lower, _) = lower.as_chunks::<4>();
+    let (upper, _) = upper.as_chunks::<4>();
+    for (lower, upper) in lower.iter().zip(upper) {
+        for (&first, &second) in lower.iter().zip(upper) {
+            one = roll(one, first);
+            if one & mask == 0 {
+                return None;
+            }
+            two = roll(two, second);
+            if two & mask == 0 {
+                return None;
+            }
+        }
+    }
+    Some(two)
+}
+
+/// Rolls over `bytes` one after the other, as `search` does.
+fn step(bytes: &[u8], mask: u64, hash: &mut u64) -> Option<usize> {
+    bytes.iter().position(|&byte| {
+        *hash = roll(*hash, byte);
+        *hash & mask == 0
+    })
+}
+
+#[inline]
+fn roll(hash: u64, byte: u8) -> u64 {
+    (hash << 1).wrapping_add(GEAR[usize::from(byte)])
 }
 
 /// Returns the chunks of a whole stream, in order; none for an empty one.

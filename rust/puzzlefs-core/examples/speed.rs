@@ -1,0 +1,53 @@
+//! Measures what the core does most: cutting and hashing. Run with `--release`.
+//! Counts the time on the processor, so that other work beside it disturbs little.
+
+use std::fs;
+use std::hint::black_box;
+
+use puzzlefs_core::{chunk, digest, verity};
+
+const SIZE: usize = 256 << 20;
+
+fn main() {
+    let mut state = 1_u64;
+    let noise: Vec<u8> = (0..SIZE / 8)
+        .flat_map(|_| {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            state.to_le_bytes()
+        })
+        .collect();
+    measure("chunk", || chunk::chunks(&noise).count());
+    measure("chunk, the crate fastcdc", || {
+        fastcdc::v2020::FastCDC::new(&noise, 16 << 10, 64 << 10, 256 << 10).count()
+    });
+    measure("sha256", || usize::from(digest::sha256(&noise)[0]));
+    measure("verity", || usize::from(verity::verity_digest(&noise)[0]));
+    measure("sha256 and verity", || {
+        let mut hasher = verity::BlobHasher::new();
+        hasher.update(&noise);
+        usize::from(hasher.finish().0[0])
+    });
+}
+
+/// Prints the best speed of five runs.
+fn measure(name: &str, work: impl Fn() -> usize) {
+    let once = || {
+        let start = on_processor();
+        black_box(work());
+        (on_processor() - start) / 1e9
+    };
+    let best = (0..5).map(|_| once()).fold(f64::INFINITY, f64::min);
+    println!("{name}: {:.2} GB/s", SIZE as f64 / best / 1e9);
+}
+
+/// Returns the nanoseconds that this thread has run, as Linux counts them.
+fn on_processor() -> f64 {
+    let text = fs::read_to_string("/proc/thread-self/schedstat").expect("Linux has schedstat");
+    let first = text
+        .split_whitespace()
+        .next()
+        .and_then(|field| field.parse().ok());
+    first.expect("schedstat starts with a number")
+}
