@@ -69,20 +69,19 @@ def encode_delta(inodes: Sequence[Inode], stream: Stream, base: Base, numbering:
     """Return the rootfs blob of a tree upon a base: a new vector, then the base's.
 
     whole writes the vector as the original does, with every inode of the tree; otherwise it holds
-    what differs from the base. A vector that says nothing new is left out.
+    what differs from the base. A vector that repeats the base's uppermost says nothing and is left
+    out; one that repeats an older layer does not: it undoes what came between.
     """
     digests = DigestTable(base.digests)
-    if whole:
-        upper = whole_tree(inodes, numbering.hidden)
-    else:
-        upper = changed_inodes(inodes, base.image.index, numbering.unused)
-    vectors = [write_vector(upper, digests), *base.vectors] if upper else base.vectors
     rows = _verity_rows(stream, base.verity)
+    if not whole:
+        upper = changed_inodes(inodes, base.image.index, numbering.unused)
+        vectors = [write_vector(upper, digests), *base.vectors] if upper else base.vectors
+        return native.encode_rootfs(digests.packed(), rows, vectors)
+    vectors = [write_vector(whole_tree(inodes, numbering.hidden), digests), *base.vectors]
     rootfs = native.encode_rootfs(digests.packed(), rows, vectors)
-    decoded = native.decode_rootfs(rootfs)[3]
-    if len(vectors) > len(base.vectors) and decoded[0] in decoded[1:]:
-        return native.encode_rootfs(digests.packed(), rows, base.vectors)
-    return rootfs
+    uppermost, below, *_ = native.decode_rootfs(rootfs)[3]
+    return native.encode_rootfs(digests.packed(), rows, base.vectors) if uppermost == below else rootfs
 
 
 def _verity_rows(stream: Stream, below: bytes) -> bytes:
