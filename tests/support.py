@@ -14,7 +14,9 @@ import pytest
 VECTORS = Path(__file__).parent / "vectors"
 
 
-def run_puzzlefs(*words: object, backend: str = "", check: bool = True, **environment: str) -> subprocess.CompletedProcess[bytes]:
+def run_puzzlefs(
+    *words: object, backend: str = "", check: bool = True, **environment: str
+) -> subprocess.CompletedProcess[bytes]:
     """Run `python -m puzzlefs` with `words`; `backend` is "rust", "python" or "" for the default."""
     extra = {"PUZZLEFS_BACKEND": backend} if backend else {}
     finished = subprocess.run(

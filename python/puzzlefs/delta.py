@@ -86,9 +86,7 @@ def changed_inodes(inodes: Iterable[Inode], base: Index, unused: Sequence[int]) 
     """Return, ascending, the inodes that the base does not show so already, and a whiteout for each unused one."""
     digests = [digest for digest, _ in records.VERITY.iter_unpack(base.blobs())]
     shown = set(base.inodes())
-    changed = [
-        inode for inode in inodes if inode.ino not in shown or read_inode(base, inode.ino, digests) != inode
-    ]
+    changed = [inode for inode in inodes if inode.ino not in shown or read_inode(base, inode.ino, digests) != inode]
     changed += map(whiteout, unused)
     return sorted(changed, key=lambda inode: inode.ino)
 

@@ -213,4 +213,3 @@ class _File(io.RawIOBase):
         buffer[: len(content)] = content
         self._position += len(content)
         return len(content)
-

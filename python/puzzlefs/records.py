@@ -2,9 +2,9 @@
 
 A *vector* (one InodeVector of the format) is five tables: `inodes`, `entries`, `chunks`, `xattrs`
 (records as below, concatenated) and `heap` (names, xattr keys and values, symlink targets; a
-record points into it by offset and length). `first` and `count` of an inode select consecutive
+record points into it by offset and length). `first` and `amount` of an inode select consecutive
 records: of `entries` for a directory, of `chunks` for a file. A device keeps its major number in
-`first` and its minor number in `count`. Both are 0 for every other kind.
+`first` and its minor number in `amount`. Both are 0 for every other kind.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ HAS_ADDITIONAL: Final = 1
 COMPRESSED: Final = 1
 """Bit of `ChunkRecord.flags` and `BlobRecord.flags`: the blob's bytes are Zstandard frames."""
 
-# ino, kind, permissions, uid, gid, mtime_nsec, mtime_sec, first, count,
+# ino, kind, permissions, uid, gid, mtime_nsec, mtime_sec, first, amount,
 # xattr_first, xattr_count, flags, link_offset, link_length, 0
 INODE: Final = Struct("<QHHIIIqQQQIIQII")
 # ino, name_offset, name_length, 0
@@ -74,7 +74,7 @@ class InodeRecord(NamedTuple):
     mtime_nsec: int
     mtime_sec: int
     first: int
-    count: int
+    amount: int
     xattr_first: int
     xattr_count: int
     flags: int

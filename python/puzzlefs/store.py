@@ -99,7 +99,11 @@ class Store:
     def tags(self) -> list[tuple[str, Descriptor]]:
         """Return every (tag, descriptor) of the index, in its order."""
         entries = [Descriptor.parse(entry) for entry in self.index()["manifests"]]
-        return [(entry.annotations[constants.REF_NAME], entry) for entry in entries if constants.REF_NAME in entry.annotations]
+        return [
+            (entry.annotations[constants.REF_NAME], entry)
+            for entry in entries
+            if constants.REF_NAME in entry.annotations
+        ]
 
     def resolve(self, reference: str, platform: Platform | None = None) -> Descriptor:
         """Return the descriptor of the manifest that a tag or digest names.

@@ -46,9 +46,7 @@ class Stream(NamedTuple):
     progress: Progress
 
 
-def store_stream(
-    writer: StreamWriter, files: Sequence[Node], report: Callable[[Progress], None] | None
-) -> Stream:
+def store_stream(writer: StreamWriter, files: Sequence[Node], report: Callable[[Progress], None] | None) -> Stream:
     """Store the contents of `files` as one stream; `report` is called a few times a second."""
     sources = b"".join(map(_source_row, files))
     total = sum(node.status.st_size for node in files)
@@ -98,9 +96,7 @@ def _watch(
 
 def _source_row(node: Node) -> bytes:
     status = node.status
-    return records.SOURCE.pack(
-        status.st_size, status.st_dev, status.st_ino, status.st_mtime_ns, status.st_ctime_ns
-    )
+    return records.SOURCE.pack(status.st_size, status.st_dev, status.st_ino, status.st_mtime_ns, status.st_ctime_ns)
 
 
 def _unpack(files: Sequence[Node], tables: _Tables, progress: Progress) -> Stream:

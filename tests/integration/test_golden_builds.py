@@ -44,7 +44,15 @@ def test_image_is_the_originals(name: str, trees: Path, tmp_path: Path, backend_
     flags = ["-c"] if form == "zstd" else []
 
     printed = puzzlefs(
-        "build", "--profile", "upstream", "--platform", "linux/amd64", *flags, trees / tree, f"{tmp_path}/oci:v", backend=backend_name
+        "build",
+        "--profile",
+        "upstream",
+        "--platform",
+        "linux/amd64",
+        *flags,
+        trees / tree,
+        f"{tmp_path}/oci:v",
+        backend=backend_name,
     )
 
     assert described(printed, tmp_path / "oci", "v") == EXPECTED[name]

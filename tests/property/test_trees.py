@@ -8,7 +8,7 @@ import stat
 import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -21,7 +21,9 @@ from tests.strategies import streams
 
 pytestmark = pytest.mark.usefixtures("chosen")
 # The fixture only chooses a backend; every example has directories of its own.
-tree_settings = settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
+tree_settings = settings(
+    max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
 
 names = st.sampled_from([b"a", b"b", b"c", b"A", b"z" * 255, b"\xff\xfe", b"sp ace\n"])
 modes = st.sampled_from([0o644, 0o600, 0o4755, 0o2750, 0o1777, 0o000])
@@ -91,7 +93,15 @@ def on_disk(root: bytes) -> dict[bytes, tuple[Any, ...]]:
         elif kind == stat.S_IFLNK:
             content = os.readlink(root + path)
         same = path if kind == stat.S_IFDIR else first.setdefault(status.st_ino, path)
-        found[path] = (kind, stat.S_IMODE(status.st_mode), status.st_uid, status.st_gid, status.st_mtime_ns, content, same)
+        found[path] = (
+            kind,
+            stat.S_IMODE(status.st_mode),
+            status.st_uid,
+            status.st_gid,
+            status.st_mtime_ns,
+            content,
+            same,
+        )
     return found
 
 
@@ -125,7 +135,7 @@ def in_image(image: Image) -> dict[bytes, tuple[Any, ...]]:
 class Home:
     """A directory for one example, with a store in it."""
 
-    def __enter__(self) -> Home:
+    def __enter__(self) -> Self:
         self.path = tempfile.mkdtemp(prefix="puzzlefs-test-")
         return self
 

@@ -14,7 +14,6 @@ import pytest
 
 import puzzlefs
 from puzzlefs import constants
-from puzzlefs._native import Backend
 from puzzlefs.builder import BuildOptions, BuildResult, Profile, mtime_rule, source_date_epoch
 from puzzlefs.errors import SourceError, UsageError
 from puzzlefs.image import Image
@@ -158,8 +157,12 @@ def test_times_are_kept_to_the_nanosecond(tree: Path) -> None:
     assert opened(tree).index.stat(opened(tree).resolve("small"))[5:7] == (-2, 499_999_999)
 
 
-@pytest.mark.parametrize(("mode", "expected"), [("none", {(0, 0)}), (77, {(77, 0)}), ("clamp", {(100, 0)}), ("auto", {(100, 0)})])
-def test_time_rules(tree: Path, monkeypatch: pytest.MonkeyPatch, mode: str | int, expected: set[tuple[int, int]]) -> None:
+@pytest.mark.parametrize(
+    ("mode", "expected"), [("none", {(0, 0)}), (77, {(77, 0)}), ("clamp", {(100, 0)}), ("auto", {(100, 0)})]
+)
+def test_time_rules(
+    tree: Path, monkeypatch: pytest.MonkeyPatch, mode: str | int, expected: set[tuple[int, int]]
+) -> None:
     """Times are dropped, set, or clamped to SOURCE_DATE_EPOCH."""
     monkeypatch.setenv("SOURCE_DATE_EPOCH", "100")
     build(tree, mtime=mode)

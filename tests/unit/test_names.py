@@ -28,7 +28,9 @@ def test_name_splits_at_the_last_colon_or_at_a_digest(text: str, layout: str, re
     assert ImageName.parse(text) == ImageName(Path(layout), reference)
 
 
-@pytest.mark.parametrize("text", ["", "dir", ":tag", "dir:", "/a:b/c", "dir:t ag", "dir:a/b", "dir:-x", f"@sha256:{HEX}"])
+@pytest.mark.parametrize(
+    "text", ["", "dir", ":tag", "dir:", "/a:b/c", "dir:t ag", "dir:a/b", "dir:-x", f"@sha256:{HEX}"]
+)
 def test_malformed_name_is_a_usage_error(text: str) -> None:
     """What names no directory or no proper tag is refused."""
     with pytest.raises(UsageError):

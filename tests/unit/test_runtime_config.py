@@ -25,7 +25,15 @@ def test_env_is_never_empty_and_every_layer_has_a_diff_id() -> None:
 
 def test_base_config_is_inherited_and_overridden() -> None:
     """Variables merge by name, labels by key; a new entrypoint drops the base's arguments."""
-    base = {"config": {"Env": ["A=1", "B=2"], "Cmd": ["x"], "Labels": {"k": "1", "l": "2"}, "User": "u", "Volumes": {"/v": {}}}}
+    base = {
+        "config": {
+            "Env": ["A=1", "B=2"],
+            "Cmd": ["x"],
+            "Labels": {"k": "1", "l": "2"},
+            "User": "u",
+            "Volumes": {"/v": {}},
+        }
+    }
     runtime = RuntimeConfig(env=["B=3", "C=4"], entrypoint=["/run"], labels={"k": "9"})
 
     document = config_document(runtime, base, Platform(), LAYERS, 86400)

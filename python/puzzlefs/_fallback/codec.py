@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from itertools import accumulate
 from struct import Struct
 from typing import Final, NamedTuple
@@ -24,7 +24,7 @@ FOOTER: Final = Struct("<IBI")  # frames, descriptor, magic
 CHECKSUMS: Final = 0x80
 RESERVED: Final = 0x7C
 # A frame may ask for any window: what it takes is bounded by its content, FRAME_SIZE_LIMIT.
-ANY_WINDOW: Final = {zstd.DecompressionParameter.window_log_max: 31}
+ANY_WINDOW: Final[Mapping[int, int]] = {zstd.DecompressionParameter.window_log_max: 31}
 
 
 class SeekTable(NamedTuple):

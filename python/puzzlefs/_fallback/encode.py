@@ -174,7 +174,7 @@ class _VectorEncoder:
         if inode.kind in (Kind.CHR, Kind.BLK):
             device = self._builder.struct(pointer, DEVICE)
             self._builder.put_bits(device, 0, "Q", inode.first)
-            self._builder.put_bits(device, 64, "Q", inode.count)
+            self._builder.put_bits(device, 64, "Q", inode.amount)
         elif inode.kind == Kind.DIR:
             self._entries(pointer, inode)
         elif inode.kind == Kind.FILE:
@@ -182,15 +182,15 @@ class _VectorEncoder:
 
     def _entries(self, pointer: _Place, inode: InodeRecord) -> None:
         directory = self._builder.struct(pointer, DIRECTORY)
-        places = self._builder.list(directory.plus(1), inode.count, DIR_ENTRY)
-        entries = rows(self._vector.entries, ENTRY, inode.first, inode.count)
+        places = self._builder.list(directory.plus(1), inode.amount, DIR_ENTRY)
+        entries = rows(self._vector.entries, ENTRY, inode.first, inode.amount)
         for place, (ino, offset, length, _) in zip(places, entries, strict=True):
             self._builder.put_bits(place, 0, "Q", ino)
             self._text(place.plus(1), offset, length)
 
     def _chunks(self, pointer: _Place, inode: InodeRecord) -> None:
-        places = self._builder.list(pointer, inode.count, FILE_CHUNK)
-        chunks = rows(self._vector.chunks, CHUNK, inode.first, inode.count)
+        places = self._builder.list(pointer, inode.amount, FILE_CHUNK)
+        chunks = rows(self._vector.chunks, CHUNK, inode.first, inode.amount)
         for place, (digest, flags, offset, length) in zip(places, chunks, strict=True):
             blob = self._builder.struct(place.plus(1), BLOB_REF)
             self._builder.data(blob.plus(2), self._digests[digest * DIGEST_SIZE : (digest + 1) * DIGEST_SIZE])

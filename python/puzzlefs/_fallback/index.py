@@ -61,7 +61,7 @@ class Index:
         """Return a directory's entries in stored order without those that a whiteout hides."""
         found: list[tuple[bytes, int]] = []
         layer, record = self._located(directory)
-        for ino, offset, length, _ in rows(layer.entries, ENTRY, record.first, record.count):
+        for ino, offset, length, _ in rows(layer.entries, ENTRY, record.first, record.amount):
             if ino not in self._where:
                 raise CorruptImageError("rootfs: entry of a missing inode")
             kind = self._record(ino).kind
@@ -120,7 +120,7 @@ class Index:
         if record.kind == Kind.LNK:
             return record.link_length
         if record.kind == Kind.FILE:
-            return sum(row[3] for row in rows(layer.chunks, CHUNK, record.first, record.count))
+            return sum(row[3] for row in rows(layer.chunks, CHUNK, record.first, record.amount))
         return 0
 
     def stat(self, ino: int) -> Stat:
@@ -128,7 +128,7 @@ class Index:
         links = self._links[ino]
         if record.kind == Kind.DIR:
             links = 2 + sum(self._record(child).kind == Kind.DIR for _, child in self._children[ino])
-        device = (record.first, record.count) if record.kind in (Kind.CHR, Kind.BLK) else (0, 0)
+        device = (record.first, record.amount) if record.kind in (Kind.CHR, Kind.BLK) else (0, 0)
         owner = record.permissions, record.uid, record.gid
         return ino, record.kind, *owner, record.mtime_sec, record.mtime_nsec, self._size(ino), links, *device
 
@@ -158,7 +158,7 @@ class Index:
         layer, record = self._reached(ino)
         if record.kind != Kind.FILE:
             return b""
-        return layer.chunks[record.first * CHUNK.size : (record.first + record.count) * CHUNK.size]
+        return layer.chunks[record.first * CHUNK.size : (record.first + record.amount) * CHUNK.size]
 
     def blobs(self) -> bytes:
         table = [self._digests[start : start + 32] for start in range(0, len(self._digests), 32)]

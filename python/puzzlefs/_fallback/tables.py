@@ -66,7 +66,7 @@ def check(vector: Vector, digests: int) -> None:
 
 def _check_inode(vector: Vector, inode: InodeRecord) -> None:
     require(Kind.FIFO <= inode.kind <= Kind.WHT, "unknown inode kind")
-    end = inode.first + inode.count
+    end = inode.first + inode.amount
     if inode.kind == Kind.DIR:
         require(end <= len(vector.entries) // ENTRY.size, "an inode selects rows outside its table")
     if inode.kind == Kind.FILE:

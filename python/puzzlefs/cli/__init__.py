@@ -72,7 +72,9 @@ def _run(words: list[str]) -> int:
 def _usage() -> str:
     lines = [f"  {verb:<18}{summary}" for verb, (_, summary) in VERBS.items()]
     head = "usage: puzzlefs COMMAND ...\n\nBuild, mount and unpack PuzzleFS images (DIR:TAG in an OCI layout).\n"
-    return "\n".join([head, *lines, "", "`puzzlefs COMMAND --help` says more of one. `puzzlefs --version` names the backend."])
+    return "\n".join(
+        [head, *lines, "", "`puzzlefs COMMAND --help` says more of one. `puzzlefs --version` names the backend."]
+    )
 
 
 def _version() -> str:

@@ -22,12 +22,16 @@ from puzzlefs.stream import Progress
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("rootfs", metavar="ROOTFS", help="directory to build")
     parser.add_argument("image", metavar="OCI_DIR:TAG", help="store and tag; the store is made where there is none")
-    parser.add_argument("-b", "--base", "--base-layer", metavar="BASE_TAG", help="build a delta upon this tag of the store")
+    parser.add_argument(
+        "-b", "--base", "--base-layer", metavar="BASE_TAG", help="build a delta upon this tag of the store"
+    )
     parser.add_argument("-c", "--compression", action="store_true", help="compress chunks (Zstandard)")
     parser.add_argument("--profile", choices=[*Profile], default=Profile.OCI, help="shape of the image (default: oci)")
     parser.add_argument("--platform", metavar="OS/ARCH", help="what the image is for (default: this machine)")
     parser.add_argument("--jobs", type=int, default=0, metavar="N", help="worker threads (default: one a CPU)")
-    parser.add_argument("--durability", choices=[*Durability], default=Durability.COMMIT, help="what is synced (default: commit)")
+    parser.add_argument(
+        "--durability", choices=[*Durability], default=Durability.COMMIT, help="what is synced (default: commit)"
+    )
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
     parser.add_argument("--no-progress", action="store_true", help="no progress bar")
     _add_tree_arguments(parser)
@@ -36,8 +40,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _add_tree_arguments(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("what of the tree is taken")
-    group.add_argument("--mtime", default="auto", metavar="keep|clamp|none|SECONDS", help="modification times (default: clamp to SOURCE_DATE_EPOCH where set, else keep)")
-    group.add_argument("--exclude", action="append", default=[], metavar="GLOB", help="leave out: a name, or a path with '/'")
+    group.add_argument(
+        "--mtime",
+        default="auto",
+        metavar="keep|clamp|none|SECONDS",
+        help="modification times (default: clamp to SOURCE_DATE_EPOCH where set, else keep)",
+    )
+    group.add_argument(
+        "--exclude", action="append", default=[], metavar="GLOB", help="leave out: a name, or a path with '/'"
+    )
     xattrs = group.add_mutually_exclusive_group()
     xattrs.add_argument("--no-xattrs", action="store_true", help="no extended attributes")
     xattrs.add_argument("--xattr", action="append", metavar="GLOB", help="only these (default: all but the host's own)")

@@ -14,11 +14,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("image", metavar="OCI_DIR:TAG")
     parser.add_argument("mountpoint", metavar="MOUNTPOINT", help="an existing directory")
     parser.add_argument(
-        "-d", "--digest", metavar="HEX", help="fs-verity digest that the manifest must have; everything is checked against it"
+        "-d",
+        "--digest",
+        metavar="HEX",
+        help="fs-verity digest that the manifest must have; everything is checked against it",
     )
     parser.add_argument("-f", "--foreground", action="store_true", help="serve here, return when unmounted")
-    parser.add_argument("-i", "--init-pipe", metavar="FIFO", help="named pipe that is told 's' (mounted) or 'f' (failed)")
-    parser.add_argument("-o", dest="options", action="append", default=[], metavar="OPTIONS", help="mount options, separated by commas")
+    parser.add_argument(
+        "-i", "--init-pipe", metavar="FIFO", help="named pipe that is told 's' (mounted) or 'f' (failed)"
+    )
+    parser.add_argument(
+        "-o", dest="options", action="append", default=[], metavar="OPTIONS", help="mount options, separated by commas"
+    )
     parser.add_argument("--allow-other", action="store_true", help="let other users in")
     parser.add_argument(
         "--verify",
