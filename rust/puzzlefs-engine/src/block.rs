@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crossbeam_channel::{Receiver, Sender};
 
 /// Bytes in a block: many chunks, so that little of each block is carried over into the next.
-pub const BLOCK_SIZE: usize = 2 << 20;
+pub const BLOCK_SIZE: usize = 1 << 20;
 /// Blocks that exist at a time; with their size they bound the memory of a build.
 const BLOCK_LIMIT: usize = 16;
 
