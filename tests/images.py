@@ -45,12 +45,13 @@ def craft(
     layout: Path,
     inodes: Sequence[Inode],
     blobs: Sequence[bytes] = (),
-    verity_of: Callable[[bytes], bytes] = load("python").verity_digest,
+    verity_of: Callable[[bytes], bytes] | None = None,
 ) -> Crafted:
     """Write an image of one layer, its inodes in ascending order, and the blobs that it names.
 
-    verity_of gives a blob's fs-verity entry from its content.
+    verity_of gives a blob's fs-verity entry from its content; by default the right one.
     """
+    verity_of = verity_of or load("python").verity_digest
     digests = DigestTable()
     vector = write_vector(inodes, digests)
     entries = sorted((sha256(blob).digest(), verity_of(blob)) for blob in set(blobs))

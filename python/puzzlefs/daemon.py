@@ -143,19 +143,28 @@ def _log_to_system() -> None:
 
 
 class _Word:
-    """The pipe to the caller: takes one word and closes."""
+    """The pipe to the caller, for one word."""
 
     def __init__(self, descriptor: int) -> None:
         # A helper that the library starts may live as long as the mount.
         os.set_inheritable(descriptor, False)
-        self._descriptor: int | None = descriptor
+        self._descriptor = descriptor
+        self._said = False
 
-    def __call__(self, word: bytes) -> None:
-        if self._descriptor is None:
-            return
-        with open(self._descriptor, "wb", buffering=0) as pipe, suppress(BrokenPipeError):
-            self._descriptor = None
-            pipe.write(word)
+    def mounted(self) -> None:
+        """Say that the mount answers, and let the caller go."""
+        self._say(MOUNTED)
+        os.close(self._descriptor)
+
+    def failed(self, reason: str) -> None:
+        """Say why it failed, unless it was mounted; the caller goes when this process has ended."""
+        if not self._said:
+            self._say(FAILED + reason.encode("utf-8", "replace"))
+
+    def _say(self, word: bytes) -> None:
+        self._said = True
+        with suppress(BrokenPipeError):
+            os.write(self._descriptor, word)
 
 
 def main(arguments: list[str]) -> int:
@@ -167,14 +176,14 @@ def main(arguments: list[str]) -> int:
     if request.log is None:
         _log_to_system()
     try:
-        serve(request, lambda: word(MOUNTED))
+        serve(request, word.mounted)
     except PuzzleFSError as error:
         log.error("%s", error)  # noqa: TRY400 - the reason is for a user, the traceback would not be
-        word(FAILED + str(error).encode("utf-8", "replace"))
+        word.failed(str(error))
         return error.exit_code
     except Exception as error:
         log.exception("the mount failed")
-        word(FAILED + f"{type(error).__name__}: {error}".encode("utf-8", "replace"))
+        word.failed(f"{type(error).__name__}: {error}")
         return 1
     return 0
 

@@ -123,18 +123,14 @@ class Operations(pyfuse3.Operations):
 
     @_answers
     async def getxattr(self, ino: int, name: bytes, _ctx: Any) -> bytes:
-        self._need_xattrs()
+        if not self.filesystem.has_xattrs:
+            # The kernel takes this for all inodes and never asks again.
+            raise pyfuse3.FUSEError(errno.ENOSYS)
         return self.filesystem.getxattr(ino, name)
 
     @_answers
     async def listxattr(self, ino: int, _ctx: Any) -> Sequence[bytes]:
-        self._need_xattrs()
         return self.filesystem.listxattr(ino)
-
-    def _need_xattrs(self) -> None:
-        """Raise ENOSYS where the image has no attribute: the kernel never asks again."""
-        if not self.filesystem.has_xattrs:
-            raise pyfuse3.FUSEError(errno.ENOSYS)
 
     # Directories
 
@@ -147,15 +143,16 @@ class Operations(pyfuse3.Operations):
         while page := self.filesystem.readdir(ino, start, _PAGE):
             for name, child in page:
                 start += 1
-                if not pyfuse3.readdir_reply(token, name, self._listed(child), start):
+                entry = self._listed(child)
+                if entry and not pyfuse3.readdir_reply(token, name, entry, start):
                     return
 
-    def _listed(self, ino: int) -> pyfuse3.EntryAttributes:
-        """Return what a listing says of an entry; one without attributes keeps its name."""
+    def _listed(self, ino: int) -> pyfuse3.EntryAttributes | None:
+        """Return an entry's attributes; None where it has none, which only a lookup may complain of."""
         try:
             return _entry(self.filesystem.getattr(ino))
         except OSError:
-            return _absent()
+            return None
 
     async def releasedir(self, _ino: int) -> None:
         """There is no handle to give back."""

@@ -164,17 +164,9 @@ def _start(request: Request) -> None:
     if answer != MOUNTED:
         reason = answer.removeprefix(FAILED).decode("utf-8", "replace")
         raise MountError(reason or "the process of the mount ended without a word")
-    _answered(request.mountpoint)
 
 
 def _environment() -> dict[str, str]:
     """Return an environment in which the new interpreter finds this very package."""
     places = [str(Path(__file__).resolve().parent.parent), os.environ.get("PYTHONPATH", "")]
     return {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, places))}
-
-
-def _answered(mountpoint: str) -> None:
-    try:
-        os.statvfs(mountpoint)
-    except OSError as error:
-        raise MountError(f"{mountpoint}: the mount does not answer: {error.strerror}") from error

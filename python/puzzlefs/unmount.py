@@ -11,7 +11,7 @@ import select
 import shutil
 import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from pathlib import Path
 
 from puzzlefs import mountinfo
@@ -66,7 +66,7 @@ def lower_directories(options: bytes) -> list[str]:
 
 
 def _unmount_fuse(mount: Mount, lazy: bool) -> None:
-    with _server_awaited(mount, lazy):
+    with nullcontext() if lazy else _server_awaited(mount):
         if os.geteuid() == 0:
             _system_unmount(mount.mountpoint, lazy)
         else:
@@ -93,23 +93,22 @@ def _helper_unmount(mountpoint: bytes, lazy: bool) -> None:
 
 
 @contextmanager
-def _server_awaited(mount: Mount, lazy: bool) -> Iterator[None]:
+def _server_awaited(mount: Mount) -> Iterator[None]:
     """Wait at the end for the process that serves `mount`: it still holds the image open."""
-    server = None if lazy else _server(mount)
-    if server is None:
-        yield
-        return
-    try:
-        yield
+    with ExitStack() as stack:
         waiting = select.poll()
-        waiting.register(server, select.POLLIN)
-        waiting.poll(_PATIENCE_MS)
-    finally:
-        os.close(server)
+        servers = _servers(mount)
+        for server in servers:
+            stack.callback(os.close, server)
+            waiting.register(server, select.POLLIN)
+        yield
+        if servers:
+            waiting.poll(_PATIENCE_MS)
 
 
-def _server(mount: Mount) -> int | None:
-    """Return a descriptor of the process that serves a mount, or None where it cannot be told."""
+def _servers(mount: Mount) -> list[int]:
+    """Return descriptors of the processes that serve a mountpoint: several, where mounts lie on one another."""
+    servers = []
     for directory in Path("/proc").iterdir():
         if not directory.name.isdecimal():
             continue
@@ -117,9 +116,10 @@ def _server(mount: Mount) -> int | None:
             process = os.pidfd_open(int(directory.name))
             # The descriptor came first: what is read now belongs to its process or to none.
             if _serves(_command_line(directory), mount.mountpoint):
-                return process
-            os.close(process)
-    return None
+                servers.append(process)
+            else:
+                os.close(process)
+    return servers
 
 
 def _command_line(process: Path) -> list[bytes]:

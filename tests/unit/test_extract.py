@@ -14,7 +14,6 @@ from typing import Any
 
 import pytest
 
-from puzzlefs import extract as module
 from puzzlefs._native import Backend
 from puzzlefs.errors import BlobError, MissingBlobError, StoreError, UnsupportedError
 from puzzlefs.extract import ExtractResult, extract
@@ -132,7 +131,10 @@ def test_device_that_cannot_exist_is_skipped(tmp_path: Path, backend: Backend) -
 
 def test_attribute_that_the_filesystem_refuses_is_listed(tmp_path: Path, backend: Backend) -> None:
     """A symbolic link takes no user attribute: everything else of it is there."""
-    inodes = [directory(1, (b"l", 2)), Inode(2, Kind.LNK, 0o777, mtime=(9, 0), target=b"x", xattrs=((b"user.k", b"v"),))]
+    inodes = [
+        directory(1, (b"l", 2)),
+        Inode(2, Kind.LNK, 0o777, mtime=(9, 0), target=b"x", xattrs=((b"user.k", b"v"),)),
+    ]
     out, result = unpack(tmp_path, backend, inodes)
     assert [path for path, _ in result.skipped] == [b"l"]
     assert result.skipped[0][1].startswith("user.k: ")
@@ -168,7 +170,7 @@ def test_link_of_the_image_leads_nowhere(tmp_path: Path, backend: Backend, monke
 
     crafted = craft(tmp_path / "oci", [directory(1, (b"d", 2)), directory(2, (b"f", 3)), file_of(3, b"")])
     (tmp_path / "out").mkdir()
-    monkeypatch.setattr(module.os, "mkdir", replaced)
+    monkeypatch.setattr(os, "mkdir", replaced)
     with pytest.raises(StoreError, match="out/d: "):
         extract(image_of(crafted.filesystem(backend)), tmp_path / "out")
     assert list((tmp_path / "victim").iterdir()) == []
@@ -239,7 +241,6 @@ def test_too_deep_tree_is_refused(tmp_path: Path, backend: Backend) -> None:
 ROOTLESS = f"""
 import os, sys
 from puzzlefs.image import Image
-import puzzlefs.extract
 image = Image.open(sys.argv[1])
 image.filesystem
 os.setgroups([]); os.setgid({NOBODY}); os.setuid({NOBODY})

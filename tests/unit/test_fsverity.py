@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -10,7 +11,6 @@ from typing import Any
 
 import pytest
 
-from puzzlefs import fsverity
 from puzzlefs._native import load
 from puzzlefs.errors import BlobError, IntegrityError, MissingBlobError, StoreError, UnsupportedError
 from puzzlefs.fsverity import VerityResult, enable
@@ -48,7 +48,7 @@ class Kernel:
 def kernel(monkeypatch: pytest.MonkeyPatch) -> Kernel:
     """A kernel with fs-verity."""
     kernel = Kernel()
-    monkeypatch.setattr(fsverity.fcntl, "ioctl", kernel.ioctl)
+    monkeypatch.setattr(fcntl, "ioctl", kernel.ioctl)
     return kernel
 
 
@@ -80,7 +80,7 @@ def test_wrong_pin_changes_nothing(kernel: Kernel, crafted: Crafted) -> None:
 
 def test_measurement_must_be_the_images(kernel: Kernel, crafted: Crafted) -> None:
     image = Image.open(crafted.name)
-    kernel.measured = lambda content: b"m" * 32
+    kernel.measured = lambda _: b"m" * 32
     with pytest.raises(BlobError, match=f"the kernel measures {b'm'.hex() * 32}, not {image.verity}"):
         enable(image, image.verity)
 

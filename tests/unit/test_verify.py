@@ -14,7 +14,9 @@ from puzzlefs.image import Image
 from puzzlefs.records import COMPRESSED, Kind
 from puzzlefs.tables import Inode
 from puzzlefs.verify import Finding
+from tests.conftest import GoldenImage
 from tests.images import Crafted, craft, directory, file_of
+from tests.mounts import layout_of
 
 ONE, TWO = b"one" * 1000, b"two" * 1000
 PACKED = load("python").compress(b"packed" * 10_000, constants.FRAME_SIZE)
@@ -154,17 +156,11 @@ def test_wrong_verity_entry(tmp_path: Path) -> None:
     assert problems_of(crafted) == [(blob_of(ONE), "verity entry is not of the stored bytes")]
 
 
-def test_images_of_the_original(golden: dict[str, object]) -> None:
+def test_images_of_the_original(golden: dict[str, GoldenImage]) -> None:
     """They are whole; what the original does otherwise is a warning."""
-    reports = {name: Image.open(f"{layout_of(image)}").verify() for name, image in golden.items()}
-    assert {name: report.problems for name, report in reports.items()} == dict.fromkeys(golden, [])
+    reports = {name: Image.open(layout_of(image)).verify() for name, image in golden.items()}
+    assert {name: report.problems for name, report in reports.items()} == {key: [] for key in golden}
     texts = {name: {warning.text for warning in report.warnings} for name, report in reports.items()}
     assert texts.pop("vi-delta:delta") == {"not a layer of the manifest: a copy of the image would lack it"}
     for name, found in texts.items():
         assert found == ({"verity entry is not of the stored bytes"} if name.startswith("vic-") else set()), name
-
-
-def layout_of(image: object) -> str:
-    """Return a golden image's name as a user writes it."""
-    blobs, name = getattr(image, "blobs"), getattr(image, "name")  # noqa: B009
-    return f"{blobs.parent.parent}:{name.partition(':')[2]}"
