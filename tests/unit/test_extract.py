@@ -240,6 +240,7 @@ def test_too_deep_tree_is_refused(tmp_path: Path, backend: Backend) -> None:
 
 ROOTLESS = f"""
 import os, sys
+import puzzlefs.extract
 from puzzlefs.image import Image
 image = Image.open(sys.argv[1])
 image.filesystem
