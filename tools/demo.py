@@ -64,7 +64,8 @@ def copy_python(rootfs: Path) -> None:
         target = rootfs / path.relative_to("/")
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy2(path, target)
-    shutil.copytree(library, rootfs / library.lstrip("/"), symlinks=True, ignore=shutil.ignore_patterns("test"))
+    ignored = shutil.ignore_patterns("test", "__pycache__", "config-*", "*-packages")
+    shutil.copytree(library, rootfs / library.lstrip("/"), symlinks=True, ignore=ignored)
     (rootfs / "usr/bin").mkdir(parents=True, exist_ok=True)
     if not (rootfs / "usr/bin/python3").exists():
         (rootfs / "usr/bin/python3").symlink_to(base)
@@ -158,7 +159,9 @@ def main() -> int:
     if not rootfs.exists():
         DEMO.mkdir(parents=True, exist_ok=True)
         make_rootfs(rootfs)
-    for left in (DEMO / "oci", DEMO / "extracted"):
+    if os.path.ismount(DEMO / "mnt"):
+        run("umount", DEMO / "mnt")  # of a demo that was killed
+    for left in (DEMO / "oci", DEMO / "mnt", DEMO / "extracted"):
         shutil.rmtree(left, ignore_errors=True)
     columns = [show_image(rootfs, "raw"), show_image(rootfs, "compressed", "-c")]
     print("\n" + table(columns))
