@@ -10,7 +10,6 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
-import secrets
 import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -74,11 +73,14 @@ class Store:
     def create(cls, path: Path) -> Store:
         """Open a layout, making what is missing of it; safe beside other writers."""
         try:
+            (path / "blobs").mkdir(parents=True, exist_ok=True)
             with suppress(FileExistsError):
-                (path / "blobs" / "sha256").mkdir(parents=True)
-            for name, content in (("oci-layout", _LAYOUT), ("index.json", _EMPTY_INDEX)):
-                if not (path / name).exists():
-                    _publish(path, name, content, replace=False)
+                (path / "blobs" / "sha256").mkdir()
+            if not ((path / "oci-layout").exists() and (path / "index.json").exists()):
+                with _locked(path):
+                    for name, content in (("oci-layout", _LAYOUT), ("index.json", _EMPTY_INDEX)):
+                        if not (path / name).exists():
+                            _publish(path, name, content)
         except OSError as error:
             raise _store_error(error) from error
         return cls.open(path)
@@ -203,7 +205,7 @@ class Store:
         annotations = {**descriptor.annotations, constants.REF_NAME: tag}
         entry = {**descriptor.document(), "annotations": annotations}
         try:
-            with self._locked():
+            with _locked(self.path):
                 if durability is not Durability.NONE:
                     _sync_filesystem(self.blobs)
                 document = self.index()
@@ -212,15 +214,6 @@ class Store:
                 _publish(self.path, "index.json", canonical(document), sync=durability is not Durability.NONE)
         except OSError as error:
             raise _store_error(error) from error
-
-    @contextmanager
-    def _locked(self) -> Iterator[None]:
-        lock = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            yield
-        finally:
-            os.close(lock)
 
 
 def _parse_index(content: bytes) -> dict[str, Any]:
@@ -248,22 +241,29 @@ def _for_platform(candidates: Sequence[Descriptor], platform: Platform | None) -
     raise NotFoundError(f"no image for {wanted['os']}/{wanted['architecture']}")
 
 
-def _publish(directory: Path, name: str, content: bytes, *, replace: bool = True, sync: bool = False) -> None:
-    """Give `directory` a file `name` in one step; without `replace` an existing one stays."""
-    temporary = directory / f"{_UNFINISHED}{name}-{secrets.token_hex(8)}"
+@contextmanager
+def _locked(directory: Path) -> Iterator[None]:
+    """Hold the layout's lock; the system lets go of it when a process dies."""
+    lock = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        with open(temporary, "xb") as file:
-            file.write(content)
-            file.flush()
-            if sync:
-                os.fsync(file.fileno())
-        if replace:
-            os.rename(temporary, directory / name)
-        else:
-            with suppress(FileExistsError):
-                os.link(temporary, directory / name)
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
     finally:
-        temporary.unlink(missing_ok=True)
+        os.close(lock)
+
+
+def _publish(directory: Path, name: str, content: bytes, *, sync: bool = False) -> None:
+    """Give the layout a file `name` in one step. The caller holds its lock.
+
+    What a killed writer left of the unfinished file is overwritten here.
+    """
+    unfinished = directory / f"{_UNFINISHED}{name}"
+    with open(unfinished, "wb") as file:
+        file.write(content)
+        file.flush()
+        if sync:
+            os.fsync(file.fileno())
+    os.rename(unfinished, directory / name)
     if sync:
         _sync_directory(directory)
 
