@@ -199,6 +199,21 @@ mod tests {
     }
 
     #[test]
+    fn an_odd_last_byte_cuts_nothing() {
+        let cuts = (1..40)
+            .map(|seed| noise(seed, CHUNK_MAX))
+            .map(|data| (next_cut(&data), data));
+        let mut found = 0;
+        for (cut, data) in cuts.filter(|(cut, _)| cut % 2 == 0 && *cut < CHUNK_MAX) {
+            // The byte at the cut is the last one, and would end a chunk before it.
+            assert_eq!(lengths(&data[..=cut]), [cut + 1]);
+            assert_eq!(reference(&data[..=cut]), [cut + 1]);
+            found += 1;
+        }
+        assert!(found > 5);
+    }
+
+    #[test]
     fn the_table_is_what_its_comment_says() {
         assert_eq!(
             (GEAR[0], GEAR[1]),

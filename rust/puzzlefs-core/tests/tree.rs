@@ -234,6 +234,24 @@ fn a_large_directory_out_of_order() {
 }
 
 #[test]
+fn segments_grow_as_the_original_grows_them() {
+    let mut tables = tables(vec![vec![]]);
+    let vector = &mut tables.vectors[0];
+    for ino in 1..=3000 {
+        add(vector, File(ino, vec![1; 3]));
+    }
+    let blob = encode(&tables).expect("the tables agree");
+    let (halves, _) = blob.as_chunks();
+    let words: Vec<u32> = halves
+        .iter()
+        .map(|half| u32::from_le_bytes(*half))
+        .collect();
+    let count = words[0] as usize + 1;
+    // Room for 1,024; for the list of inodes alone; for all before and 1,024; for twice that.
+    assert_eq!(words[1..=count], [1021, 15_002, 17_048, 34_098, 34_864]);
+}
+
+#[test]
 fn tables_that_contradict_themselves() {
     type Change = fn(&mut Vector);
     let broken = |change: Change| {
