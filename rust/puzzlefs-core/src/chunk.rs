@@ -163,8 +163,8 @@ mod tests {
             CHUNK_MAX,
             CHUNK_MAX + 1,
         ];
-        for size in sizes.into_iter().chain(edges).chain([3_000_001]) {
-            for seed in 1..12 {
+        for size in sizes.into_iter().chain(edges).chain([1_000_001]) {
+            for seed in 1..4 {
                 let data = noise(seed, size);
                 assert_eq!(
                     lengths(&data),
