@@ -167,17 +167,19 @@ class Store:
         """Give a directory for unfinished blobs, gone at the end; delete what killed writers left."""
         parent = self.blobs.parent
         try:
-            _delete_abandoned(parent)
-            directory = Path(tempfile.mkdtemp(prefix=_UNFINISHED, dir=parent))
-            lock = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            # Under the lock nobody sees a directory that is made and not yet held.
+            with _locked(parent):
+                _delete_abandoned(parent)
+                directory = Path(tempfile.mkdtemp(prefix=_UNFINISHED, dir=parent))
+                held = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+                fcntl.flock(held, fcntl.LOCK_EX)
         except OSError as error:
             raise _store_error(error) from error
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX)
             yield directory
         finally:
             shutil.rmtree(directory, ignore_errors=True)
-            os.close(lock)
+            os.close(held)
 
     def put(self, content: bytes, unfinished: Path, sync: bool = False) -> bool:
         """Store a blob; return whether it is new. An existing file of another size is replaced."""

@@ -129,7 +129,7 @@ def test_tags_lists_the_store(store: Path) -> None:
 
 
 def test_damaged_image_is_reported(store: Path, tmp_path: Path, backend_name: str) -> None:
-    """verify and cat name a damaged blob and exit with 3."""
+    """Verify and cat name a damaged blob and exit with 3."""
     puzzlefs("build", store / "tree", f"{tmp_path}/oci:t", backend=backend_name)
     blobs = tmp_path / "oci" / "blobs" / "sha256"
     blob = next(path for path in blobs.iterdir() if path.read_bytes() == b"content\n")

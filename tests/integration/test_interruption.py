@@ -51,7 +51,7 @@ def check_store(layout: Path) -> None:
 
 
 def test_killed_build_leaves_a_valid_store(tree: Path, tmp_path: Path, backend_name: str) -> None:
-    """kill -9 at moments of every part of a build: the store is valid, the next build succeeds and cleans up."""
+    """Kill -9 at moments of every part of a build: the store is valid, the next build succeeds and cleans up."""
     layout = tmp_path / "oci"
     (tmp_path / "small").mkdir()
     puzzlefs("build", tmp_path / "small", f"{layout}:before")
