@@ -103,6 +103,10 @@ OUT_OF_BOUNDS = {
 OVERLAPPING = {
     "root that is its own pointer": framed([struct_pointer(-1, 1, 0)]),
     "list inside the root": with_metadatas(list_pointer(0, 7, 0)),
+    "landing pad of one word": with_metadatas(far_pointer(0, 4), list_pointer(-2, 7, 0)),
+    "landing pad of two words": with_metadatas(
+        far_pointer(1, 0, double=True), others=[[far_pointer(0, 3), EMPTY_LIST]]
+    ),
     "far pointer to itself, nothing left": framed([far_pointer(0, 0)]),
     "one element of no size": with_metadatas(list_pointer(1, 7, 0), 1 << 2),
     "many elements of no size": with_metadatas(list_pointer(1, 7, 0), 0xFFFFFFFC),

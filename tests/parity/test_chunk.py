@@ -34,6 +34,25 @@ def test_cuts_are_frozen(backend: Backend) -> None:
     assert (len(lengths), sum(lengths), digest) == (53, 4_000_000, FROZEN)
 
 
+@pytest.mark.parametrize(("seed", "length"), [(626, 65562), (722, 65574), (926, 65576), (2230, 65558)])
+def test_a_cut_just_after_the_average(backends: Backends, seed: int, length: int) -> None:
+    """Where the mask changes, the hash still knows the bytes before."""
+    data = noise(seed, 65600)
+
+    assert [backend.cut_lengths(data)[0] for backend in backends] == [length] * 2
+    assert chunk.cut_scalar(memoryview(data)) == length
+
+
+@pytest.mark.parametrize("seed", range(16))
+def test_an_odd_last_byte_is_never_a_cut(backends: Backends, seed: int) -> None:
+    """Bytes are taken in pairs: a cut before the last of an odd number of bytes does not happen."""
+    data = noise(seed, CHUNK_MAX)
+    cut = chunk.cut_scalar(memoryview(data))
+    lengths = [cut, 1] if cut % 2 else [cut + 1]
+
+    assert [backend.cut_lengths(data[: cut + 1]) for backend in backends] == [lengths] * 2
+
+
 def test_zeros_are_cut_at_the_maximum(backend: Backend) -> None:
     """Where no position is a cut, a chunk is as long as it may be."""
     assert backend.cut_lengths(bytes(2 * CHUNK_MAX + 5)) == [CHUNK_MAX, CHUNK_MAX, 5]

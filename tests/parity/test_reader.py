@@ -159,6 +159,7 @@ def damage(path: Path, fault: str) -> None:
 
 
 FAULTS = ["missing", "directory", "loop", "flipped", "cut", "longer", "empty"]
+ZSTD_MAGIC = bytes.fromhex("28b52ffd")
 OTHER = "content does not match the digest"
 SAID = {
     "missing": "not in the store",
@@ -229,7 +230,8 @@ def test_a_chunk_past_its_blob_is_reported(
 def test_only_the_frames_that_are_read_are_decoded(backend: Backend, store: Store) -> None:
     """Unverified, a damaged frame does not keep one from the others."""
     stored = bytearray(backend.compress(noise(1, 12_000), 4096))
-    stored[5000] ^= 0xFF
+    second = stored.find(ZSTD_MAGIC, 4)
+    stored[second] ^= 0xFF
     digest = bytes(32)
     store.file(digest).write_bytes(bytes(stored))
     reader = backend.Reader(
@@ -238,6 +240,8 @@ def test_only_the_frames_that_are_read_are_decoded(backend: Backend, store: Stor
 
     assert reader.read(2, 0, 4096) == noise(1, 12_000)[:4096]
     assert reader.read(2, 8192, 4096) == noise(1, 12_000)[8192:]
+    with pytest.raises(BlobError, match="frame damaged"):
+        reader.read(2, 8191, 1)
 
 
 def test_verify_modes_differ_in_when_they_look(backend: Backend, store: Store) -> None:

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import pytest
 
 from puzzlefs._native import Backend
+from puzzlefs.constants import CHUNK_MAX
 from puzzlefs.errors import CancelledError, SourceChangedError, SourceError, StoreError
 from puzzlefs.records import BLOB, CHUNK, COMPRESSED, SOURCE, BlobRecord
 from tests.conftest import Backends
@@ -137,6 +138,35 @@ def test_what_is_said_of_blobs_is_true(backend: Backend, source: Path, home: Hom
         assert all(flags == blobs[row].flags for row, flags, _, _ in pieces)
         assert b"".join(contents[row][at : at + length] for row, _, at, length in pieces) == content
     assert next(rest, None) is None
+
+
+def test_one_digest_may_be_two_blobs(backends: Backends, home: Home, tmp_path: Path) -> None:
+    """A raw chunk may have the bytes of another's frames: one file in the store, but two rows."""
+    content = noise(1, 15_000) + bytes(CHUNK_MAX - 15_000)
+    (tmp_path / "a").write_bytes(content)
+    (tmp_path / "b").write_bytes(backends.python.compress(content, 65536))
+    rows = source_row(tmp_path / "a") + source_row(tmp_path / "b")
+    for backend in backends:
+        blobs, _, _, stream = unpacked(home.writer(backend, tmp_path, FRAMES).run([b"a", b"b"], rows))
+
+        assert stream == [0, 1]
+        assert [blob.flags for blob in blobs] == [COMPRESSED, 0]
+        assert [blob.digest.hex() for blob in blobs] == [*home.stored()] * 2
+
+
+@pytest.mark.parametrize("compression", [UPSTREAM, FRAMES])
+def test_a_chunk_is_compressed_only_if_that_makes_it_smaller(
+    backends: Backends, home: Home, tmp_path: Path, compression: int
+) -> None:
+    """Frames of exactly the chunk's size are not used."""
+    content = noise(7, 1) + bytes(41)
+    (tmp_path / "equal").write_bytes(content)
+    assert len(backends.python.compress(content, 65536)) == len(backends.python.compress_upstream(content)) == 42
+    for backend in backends:
+        writer = home.writer(backend, tmp_path, compression)
+        blobs, _, _, _ = unpacked(writer.run([b"equal"], source_row(tmp_path / "equal")))
+
+        assert [(blob.size, blob.flags) for blob in blobs] == [(42, 0)]
 
 
 def test_progress_counts_everything(backend: Backend, source: Path, home: Home) -> None:

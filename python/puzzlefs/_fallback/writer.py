@@ -118,23 +118,22 @@ class StreamWriter:
 
 
 class _BlobTable:
-    """Rows of `records.BLOB` in order of first use, one for each distinct (digest, flags)."""
+    """Rows of `records.BLOB` in order of first use, one for each distinct (digest, flags).
+
+    That is one for each distinct content: it decides both, and both give it back.
+    """
 
     def __init__(self) -> None:
         self.rows: list[bytes] = []
         self.flags: list[int] = []
         self.by_content: dict[bytes, int] = {}
-        self._by_blob: dict[tuple[bytes, int], int] = {}
 
     def add(self, content: bytes, record: tuple[bytes, bytes, int, int, int, int]) -> int:
-        """Return the row of a blob, which is new unless another content gave the same blob."""
-        key = record[0], record[4]
-        row = self._by_blob.setdefault(key, len(self.rows))
-        if row == len(self.rows):
-            self.rows.append(BLOB.pack(*record))
-            self.flags.append(record[4])
-        self.by_content[content] = row
-        return row
+        """Append the row of a new content, given by its digest; return its number."""
+        self.by_content[content] = len(self.rows)
+        self.rows.append(BLOB.pack(*record))
+        self.flags.append(record[4])
+        return self.by_content[content]
 
 
 def _spread(sizes: list[int], lengths: list[int], stream: list[int], flags: list[int]) -> tuple[bytes, list[int]]:
