@@ -17,6 +17,8 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from tools.compare_trees import FIELDS, differences
+
 TIMEOUT = 900
 RANDOM_READS = 500
 STEPS = ("build", "build again", "mount", "find, stat all", "read all", "read again", "random 4 KiB")
@@ -96,6 +98,8 @@ def measure(program: Program, tree: Path, place: Path, *, compressed: bool) -> d
         for step in ("read all", "read again"):
             with contextlib.suppress(subprocess.SubprocessError):
                 times[step] = seconds(lambda: read_all(place / "mnt"))
+        if found := differences(tree, place / "mnt", ignore=FIELDS - {"content"}):
+            raise RuntimeError(f"{program.name}: times of wrong bytes are worth nothing: {found[0]}")
     names = sorted(path for path in tree.rglob("*") if path.is_file() and not path.is_symlink())
     chosen = [path.relative_to(tree) for path in random.Random(5).sample(names, min(RANDOM_READS, len(names)))]
     with program.mounted(image, place / "mnt"), contextlib.suppress(OSError):

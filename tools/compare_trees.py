@@ -15,6 +15,9 @@ from collections.abc import Collection, Iterator
 from typing import Any, NamedTuple
 
 BLOCK = 1 << 20
+FIELDS = frozenset(
+    ["type", "mode", "uid", "gid", "size", "mtime_ns", "rdev", "nlink", "links", "target", "xattrs", "content"]
+)
 # Attributes that belong to the host, not to a tree.
 HOST_XATTRS = ("security.selinux", "security.SMACK64", "security.apparmor", "security.ima", "security.evm", "trusted.")
 
@@ -37,8 +40,7 @@ def differences(
 ) -> list[Difference]:
     """Return every difference between two trees, by path; no difference is an empty list.
 
-    ignore  fields not to look at: type, mode, uid, gid, size, mtime_ns, rdev, nlink, links, target,
-            xattrs, content. A name that only one tree has is always a difference ("name").
+    ignore  which of FIELDS not to look at; a name that only one tree has is always a difference ("name")
     Symbolic links are never followed.
     """
     left, right = os.fsencode(expected), os.fsencode(actual)
