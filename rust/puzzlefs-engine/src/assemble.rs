@@ -70,3 +70,16 @@ impl Stored {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn chunks_that_no_worker_took_mean_that_the_build_was_cancelled() {
+        let ledger = Ledger::default();
+        assert_eq!(assemble(&ledger, Ok(vec![9]), &[]), Err(Error::Cancelled));
+        assert_eq!(assemble(&ledger, Ok(vec![]), &[]), Ok(Stored::default()));
+        assert_eq!(assemble(&ledger, Err(Error::Os(5)), &[]), Err(Error::Os(5)));
+    }
+}

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use crate::scratch::{Scratch, noise, shapes, text};
 use puzzlefs_core::chunk::chunks;
-use puzzlefs_core::digest::sha256;
+use puzzlefs_core::digest::{Hex, sha256};
 use puzzlefs_core::verity::verity_digest;
 use puzzlefs_core::{Error, Result};
 use puzzlefs_engine::{Compression, Stored, codec};
@@ -107,6 +107,16 @@ fn any_number_of_jobs_gives_the_same() {
 }
 
 #[test]
+fn a_stream_may_be_longer_than_all_blocks() {
+    let scratch = Scratch::new(vec![vec![0; 20 << 20], text(1, 100_000)]);
+    let stored = scratch.build(Compression::None, 2).unwrap();
+    let zeros = 80;
+    assert!(stored.stream[..zeros].iter().all(|&row| row == 0));
+    assert_eq!(stored.chunks[0].length, 256 << 10);
+    assert!(stored.blobs.len() > 1);
+}
+
+#[test]
 fn what_is_stored_is_kept_and_what_has_another_size_replaced() {
     let scratch = Scratch::new(shapes());
     let stored = scratch.build(Compression::None, 2).unwrap();
@@ -178,6 +188,21 @@ fn the_first_error_of_the_stream_is_told() {
         );
         assert!(scratch.is_clean());
     }
+}
+
+#[test]
+fn a_build_that_cannot_succeed_reads_no_more() {
+    let total = 24 << 20;
+    let scratch = Scratch::new(vec![vec![0; total]]);
+    let path = scratch
+        .path("blobs")
+        .join(Hex(&sha256(&[0; 256 << 10])).to_string());
+    fs::create_dir(&path).unwrap();
+    let writer = scratch.writer(Compression::None, 1);
+    let error = scratch.run(&writer, &scratch.rows());
+    let path = path.into_os_string().into_encoded_bytes();
+    assert_eq!(error, Err(Error::Store { path, errno: 21 }));
+    assert!(writer.progress()[1] < total as u64);
 }
 
 #[test]
