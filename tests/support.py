@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ VECTORS = Path(__file__).parent / "vectors"
 
 
 def run_puzzlefs(
-    *words: object, backend: str = "", check: bool = True, **environment: str
+    *words: object, backend: str = "", check: bool = True, environment: Mapping[str, str] | None = None
 ) -> subprocess.CompletedProcess[bytes]:
     """Run `python -m puzzlefs` with `words`; `backend` is "rust", "python" or "" for the default."""
     extra = {"PUZZLEFS_BACKEND": backend} if backend else {}
@@ -23,16 +24,16 @@ def run_puzzlefs(
         [sys.executable, "-m", "puzzlefs", *map(str, words)],
         capture_output=True,
         check=False,
-        env={**os.environ, **extra, **environment},
+        env={**os.environ, **extra, **(environment or {})},
     )
     if check and finished.returncode != 0:
         raise AssertionError(f"puzzlefs {words} exited with {finished.returncode}: {finished.stderr.decode()}")
     return finished
 
 
-def puzzlefs(*words: object, backend: str = "", **environment: str) -> str:
+def puzzlefs(*words: object, backend: str = "") -> str:
     """Run `python -m puzzlefs`, which must succeed; return its standard output."""
-    return run_puzzlefs(*words, backend=backend, **environment).stdout.decode()
+    return run_puzzlefs(*words, backend=backend).stdout.decode()
 
 
 def requires_root() -> None:

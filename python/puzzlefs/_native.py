@@ -26,7 +26,9 @@ class Index(Protocol):
 
     Raises `CorruptImageError` (a rule of docs/format.md is broken) or `UnsupportedError`
     (a version or feature this reader does not know) when built. Every method that takes an inode
-    number raises `KeyError` where the tree does not reach it.
+    number raises `KeyError` where the tree does not reach it, and `OverflowError` for a number that
+    is not a u64; `lookup`, `parent` and `entries` raise `NotADirectoryError` for an inode that is no
+    directory.
     """
 
     def __init__(self, rootfs: bytes) -> None: ...
@@ -41,7 +43,7 @@ class Index(Protocol):
 
     @property
     def content_bytes(self) -> int:
-        """Sum of file sizes, each inode once."""
+        """Sum of file sizes, each inode once; it may exceed 64 bits."""
 
     @property
     def has_xattrs(self) -> bool:
@@ -55,7 +57,7 @@ class Index(Protocol):
         directory, else the number of entries."""
 
     def lookup(self, parent: int, name: bytes) -> int:
-        """Return the number that directory `parent` gives `name`, or 0. `NotADirectoryError` if it is none."""
+        """Return the number that directory `parent` gives `name`, or 0."""
 
     def parent(self, ino: int) -> int:
         """Return the number of a directory's parent; the root is its own."""

@@ -93,7 +93,9 @@ def test_debug_shows_the_traceback(store: Path) -> None:
 
 def test_bad_source_date_epoch_is_a_usage_error(store: Path) -> None:
     """An epoch that is no number stops the build."""
-    finished = run_puzzlefs("build", store / "tree", f"{store}/oci:e", check=False, SOURCE_DATE_EPOCH="yesterday")
+    finished = run_puzzlefs(
+        "build", store / "tree", f"{store}/oci:e", check=False, environment={"SOURCE_DATE_EPOCH": "yesterday"}
+    )
 
     assert finished.returncode == 2
 
