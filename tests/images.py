@@ -46,6 +46,7 @@ def craft(
     inodes: Sequence[Inode],
     blobs: Sequence[bytes] = (),
     verity_of: Callable[[bytes], bytes] | None = None,
+    media_type: str = constants.FILEDATA,
 ) -> Crafted:
     """Write an image of one layer, its inodes in ascending order, and the blobs that it names.
 
@@ -61,7 +62,7 @@ def craft(
     store = Store.create(layout)
     annotations = {constants.ROOTFS_VERITY: load("python").verity_digest(rootfs).hex()}
     layers = [Descriptor.of(constants.ROOTFS, rootfs, annotations=annotations)]
-    layers += [Descriptor.of(constants.FILEDATA, blob) for blob in dict.fromkeys(blobs)]
+    layers += [Descriptor.of(media_type, blob) for blob in dict.fromkeys(blobs)]
     manifest = canonical(Manifest(EMPTY_DESCRIPTOR, tuple(layers)).document(artifact=True))
     with store.unfinished() as unfinished:
         for content in (EMPTY_CONFIG, rootfs, *blobs, manifest):

@@ -20,7 +20,7 @@ from puzzlefs.errors import StoreError, UnsupportedError
 from puzzlefs.place import Place, open_beneath
 from puzzlefs.restore import Restorer, Skipped
 from puzzlefs.vfs import ROOT, Attributes, Filesystem, Step
-from puzzlefs.workers import Workers
+from puzzlefs.workers import Workers, thread_count
 
 if TYPE_CHECKING:
     from puzzlefs.image import Image
@@ -55,14 +55,14 @@ def extract(
     Modes are the image's even where owners are not. Devices, owners and attributes that the system
     refuses are listed in the result and are no errors. An error leaves what was made before it.
     Raises `StoreError` for the target, `BlobError` for the image, `UnsupportedError` for
-    directories nested more than 2,048 deep.
+    directories nested more than 2,048 deep, `UsageError` for a negative number of jobs.
     """
+    threads = thread_count(jobs, _JOBS_LIMIT)
     target = os.fsencode(directory)
     root = _open_target(target)
     try:
         owners = same_owner and os.geteuid() == 0
-        extraction = _Extraction(image.filesystem, target, root, owners)
-        return extraction.run(jobs or min(_JOBS_LIMIT, len(os.sched_getaffinity(0))))
+        return _Extraction(image.filesystem, target, root, owners).run(threads)
     finally:
         os.close(root)
 

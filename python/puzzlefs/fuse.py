@@ -167,6 +167,7 @@ class Operations(pyfuse3.Operations):
 
     @_answers
     async def read(self, ino: int, offset: int, size: int) -> bytes:
+        # In the loop itself: another thread costs more than most reads take, also with many readers.
         return self.filesystem.read(ino, offset, size)
 
     async def release(self, _ino: int) -> None:

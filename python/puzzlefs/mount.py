@@ -83,6 +83,8 @@ def mount(
     """
     notice = None if fifo is None else os.path.abspath(fifo)
     try:
+        if cache_size < 0:
+            raise UsageError(f"cache size {cache_size} is negative")
         request = Request(
             image=f"{os.path.abspath(image.name.layout)}@{image.descriptor.digest}",
             verity=image.verity if image.pinned else None,

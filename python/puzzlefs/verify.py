@@ -24,6 +24,7 @@ from puzzlefs.errors import PuzzleFSError
 from puzzlefs.names import parse_verity
 from puzzlefs.oci import Descriptor
 from puzzlefs.records import CHUNK, COMPRESSED, VERITY, Kind
+from puzzlefs.workers import thread_count
 
 if TYPE_CHECKING:
     from puzzlefs.image import Image
@@ -76,14 +77,15 @@ def verify(image: Image, digest: str | None = None, jobs: int | None = None) -> 
     """Check a whole image: manifest, config, rootfs blob, every other blob, every chunk.
 
     digest is the fs-verity digest that the manifest must have, in hex. Blobs are hashed by `jobs`
-    threads, one for each processor by default. Raises `UsageError` for a malformed digest.
+    threads, one for each processor by default. Raises `UsageError` for a malformed digest or a
+    negative number of jobs.
     """
     report = VerifyReport()
     check = _Verification(image, report)
     check.manifest(digest)
     check.config()
     check.rootfs()
-    check.blobs(check.index(), jobs or len(os.sched_getaffinity(0)))
+    check.blobs(check.index(), thread_count(jobs))
     report.problems.sort()
     report.warnings.sort()
     return report

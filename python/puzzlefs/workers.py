@@ -2,17 +2,31 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from types import TracebackType
 from typing import Self
 
+from puzzlefs.errors import UsageError
+
 _WAITING = 4
 
 
+def thread_count(jobs: int | None, limit: int | None = None) -> int:
+    """Return how many threads to use: `jobs`, or where that is None or 0 one for each processor, `limit` at most.
+
+    Raises `UsageError` for a negative number.
+    """
+    if jobs is not None and jobs < 0:
+        raise UsageError(f"{jobs} jobs: the number cannot be negative")
+    processors = len(os.sched_getaffinity(0))
+    return jobs or min(processors, limit or processors)
+
+
 class Workers:
-    """A pool of threads. The first error of a task stops the rest and is raised to the owner."""
+    """A pool of `jobs` threads. The first error of a task stops the rest and is raised to the owner."""
 
     def __init__(self, jobs: int) -> None:
         self._pool = ThreadPoolExecutor(jobs, "puzzlefs")
@@ -27,7 +41,7 @@ class Workers:
         if error is None and self._error is not None:
             raise self._error
 
-    def start(self, task: Callable[[], None], abandon: Callable[[], None]) -> None:
+    def start(self, task: Callable[[], object], abandon: Callable[[], object]) -> None:
         """Run `task` in a thread, after waiting for room; `abandon` is called instead if it never runs.
 
         Raises the error of an earlier task, if one failed.
@@ -38,7 +52,7 @@ class Workers:
             abandon()
             raise self._error
 
-        def done(future: Future[None]) -> None:
+        def done(future: Future[object]) -> None:
             if future.cancelled():
                 abandon()
             elif self._error is None:

@@ -114,6 +114,19 @@ def test_table_of_mounts_and_statfs(golden: dict[str, GoldenImage], tmp_path: Pa
             assert Path(f"/sys/class/bdi/{seen.device}/read_ahead_kb").read_text() == "1024\n"
 
 
+def test_times_are_the_images_to_the_nanosecond(tmp_path: Path) -> None:
+    """All three are: an image that never changes has nothing else to say. Also before 1970."""
+    inodes = [
+        directory(1, (b"f", 2), (b"l", 3)),
+        Inode(2, Kind.FILE, mtime=(1_700_000_000, 123_456_789)),
+        Inode(3, Kind.LNK, mtime=(-2, 999_999_999), target=b"f"),
+    ]
+    with mounted(craft(tmp_path / "oci", inodes).name, tmp_path / "m") as mountpoint:
+        found = {name: os.lstat(mountpoint / name) for name in ("f", "l")}
+    times = {name: {entry.st_atime_ns, entry.st_mtime_ns, entry.st_ctime_ns} for name, entry in found.items()}
+    assert times == {"f": {1_700_000_000_123_456_789}, "l": {-1_000_000_001}}
+
+
 def test_name_with_comma_backslash_and_foreign_letters(tmp_path: Path) -> None:
     crafted = craft(tmp_path / "oci,a\\b,ü", [directory(1, (b"f", 2)), file_of(2, b"x")], [b"x"])
     with mounted(crafted.name, tmp_path / "m") as mountpoint:

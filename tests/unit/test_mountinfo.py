@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 
+import pytest
+
 from puzzlefs import mountinfo
 
 LINES = rb"""
@@ -29,6 +31,14 @@ def test_parse() -> None:
 
 def test_ours() -> None:
     assert [mount.is_ours for mount in mountinfo.parse(LINES)] == [False, True, False, True]
+
+
+def test_topmost_of_mounts_on_one_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    table = mountinfo.parse(LINES + rb"64 61 0:48 / /mnt/o rw - tmpfs tmpfs rw")
+    monkeypatch.setattr(mountinfo, "mounts", lambda: table)
+    found = mountinfo.topmost("/mnt/x/../o")
+    assert found is not None
+    assert found.kind == "tmpfs"
 
 
 def test_real_table_has_the_root() -> None:

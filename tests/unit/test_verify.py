@@ -156,6 +156,17 @@ def test_wrong_verity_entry(tmp_path: Path) -> None:
     assert problems_of(crafted) == [(blob_of(ONE), "verity entry is not of the stored bytes")]
 
 
+@pytest.mark.parametrize("packed", [True, False])
+def test_wrong_verity_entry_of_a_layer_called_compressed(tmp_path: Path, packed: bool) -> None:
+    """Only where the chunk was kept as it was may the entry be the original's peculiar one."""
+    blob = PACKED if packed else ONE
+    inodes = [directory(1, (b"f", 2)), chunk(2, blob, 0, 1, COMPRESSED if packed else 0)]
+    crafted = craft(tmp_path / "oci", inodes, [blob], lambda _: b"v" * 32, constants.FILEDATA_ZSTD)
+    report = Image.open(crafted.name).verify()
+    found, none = (report.problems, report.warnings) if packed else (report.warnings, report.problems)
+    assert (found, none) == ([(blob_of(blob), "verity entry is not of the stored bytes")], [])
+
+
 def test_images_of_the_original(golden: dict[str, GoldenImage]) -> None:
     """They are whole; what the original does otherwise is a warning."""
     reports = {name: Image.open(layout_of(image)).verify() for name, image in golden.items()}
