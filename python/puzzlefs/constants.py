@@ -33,6 +33,8 @@ UPSTREAM_FRAME_SIZE: Final = 4 * KIB
 FRAME_SIZE: Final = 64 * KIB
 # What a reader accepts in one frame; it bounds the memory of one decompression.
 FRAME_SIZE_LIMIT: Final = 16 * MIB
+STORED_FRAME_LIMIT: Final = 32 * MIB
+FRAME_COUNT_LIMIT: Final = 1 << 20
 
 ROOTFS_SIZE_LIMIT: Final = GIB
 JSON_SIZE_LIMIT: Final = 64 * MIB

@@ -156,10 +156,10 @@ class _Word:
         self._say(MOUNTED)
         os.close(self._descriptor)
 
-    def failed(self, reason: str) -> None:
+    def failed(self, exit_code: int, reason: str) -> None:
         """Say why it failed, unless it was mounted; the caller goes when this process has ended."""
         if not self._said:
-            self._say(FAILED + reason.encode("utf-8", "replace"))
+            self._say(FAILED + bytes([exit_code]) + reason.encode("utf-8", "replace"))
 
     def _say(self, word: bytes) -> None:
         self._said = True
@@ -179,11 +179,11 @@ def main(arguments: list[str]) -> int:
         serve(request, word.mounted)
     except PuzzleFSError as error:
         log.error("%s", error)  # noqa: TRY400 - the reason is for a user, the traceback would not be
-        word.failed(str(error))
+        word.failed(error.exit_code, str(error))
         return error.exit_code
     except Exception as error:
         log.exception("the mount failed")
-        word.failed(f"{type(error).__name__}: {error}")
+        word.failed(MountError.exit_code, f"{type(error).__name__}: {error}")
         return 1
     return 0
 

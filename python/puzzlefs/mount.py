@@ -99,7 +99,7 @@ def mount(
         )
         _need_pyfuse3()
     except Exception:
-        _say_failed(notice)
+        say_failed(notice)
         raise
     if foreground:
         from puzzlefs.daemon import serve
@@ -134,7 +134,8 @@ def _need_pyfuse3() -> None:
         raise UnsupportedError("mounting needs pyfuse3 and trio: pip install 'puzzlefs[fuse]'")
 
 
-def _say_failed(fifo: str | None) -> None:
+def say_failed(fifo: str | None) -> None:
+    """Say in the named pipe, if there is one, that there will be no mount."""
     if fifo is not None:
         from puzzlefs.notice import say
 
@@ -156,16 +157,21 @@ def _start(request: Request) -> None:
                 env=_environment(),
             )
         except OSError as error:
-            _say_failed(request.fifo)
+            say_failed(request.fifo)
             raise MountError(f"cannot start the process of the mount: {error.strerror}") from error
         finally:
             # While this end is open here, the pipe would not end with the process.
             os.close(writing)
         answer = words.read()
     starter.wait()
-    if answer != MOUNTED:
-        reason = answer.removeprefix(FAILED).decode("utf-8", "replace")
-        raise MountError(reason or "the process of the mount ended without a word")
+    if answer == MOUNTED:
+        return
+    if not answer.startswith(FAILED):
+        raise MountError("the process of the mount ended without a word")
+    failure = MountError(answer[2:].decode("utf-8", "replace"))
+    # What the other process found wrong tells the shell more than that mounting failed.
+    failure.exit_code = answer[1]
+    raise failure
 
 
 def _environment() -> dict[str, str]:

@@ -8,7 +8,7 @@ import pytest
 
 from puzzlefs._fallback import compress
 from puzzlefs._native import Backend
-from puzzlefs.constants import FRAME_SIZE_LIMIT
+from puzzlefs.constants import FRAME_COUNT_LIMIT, FRAME_SIZE_LIMIT, STORED_FRAME_LIMIT
 from puzzlefs.errors import CorruptImageError
 
 MAGIC = 0x184D2A5E
@@ -47,6 +47,7 @@ BROKEN = {
         ONE + table((len(ONE), 7), descriptor=0x80),
         ONE + b"\x5f" + table((len(ONE), 7))[1:],
     ],
+    "too many frames": [table(*[(0, 0)] * (FRAME_COUNT_LIMIT + 1))],
     "seek table malformed": [ONE + table((len(ONE), 7), descriptor=1 << bit) for bit in range(2, 7)],
     "seek table does not match the blob": [
         ONE + table((len(ONE) + 1, 7)),
@@ -59,6 +60,7 @@ BROKEN = {
     "frame too large": [
         ONE + table((len(ONE), FRAME_SIZE_LIMIT + 1)),
         ONE + table((len(ONE), 7), (0, 0xFFFFFFFF)),
+        bytes(STORED_FRAME_LIMIT + 1) + table((STORED_FRAME_LIMIT + 1, 7)),
     ],
     "frame damaged": [
         ONE + table((len(ONE), 6)),

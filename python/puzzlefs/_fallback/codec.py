@@ -8,7 +8,13 @@ from itertools import accumulate
 from struct import Struct
 from typing import Final, NamedTuple
 
-from puzzlefs.constants import FRAME_SIZE_LIMIT, UPSTREAM_FRAME_SIZE, ZSTD_LEVEL
+from puzzlefs.constants import (
+    FRAME_COUNT_LIMIT,
+    FRAME_SIZE_LIMIT,
+    STORED_FRAME_LIMIT,
+    UPSTREAM_FRAME_SIZE,
+    ZSTD_LEVEL,
+)
 from puzzlefs.errors import CorruptImageError
 
 if sys.version_info >= (3, 14):
@@ -76,6 +82,8 @@ def table_length(size: int, tail: bytes) -> int:
     length: int = HEADER.size + count * (12 if descriptor & CHECKSUMS else 8) + FOOTER.size
     if magic != SEEKABLE_MAGIC or length > size:
         raise CorruptImageError("seek table missing")
+    if count > FRAME_COUNT_LIMIT:
+        raise CorruptImageError("too many frames")
     return length
 
 
@@ -92,7 +100,7 @@ def parse_table(table: bytes, preceding: int) -> SeekTable:
     stored = list(accumulate((entry[0] for entry in entries), initial=0))
     if stored[-1] != preceding:
         raise CorruptImageError("seek table does not match the blob")
-    if any(entry[1] > FRAME_SIZE_LIMIT for entry in entries):
+    if any(entry[0] > STORED_FRAME_LIMIT or entry[1] > FRAME_SIZE_LIMIT for entry in entries):
         raise CorruptImageError("frame too large")
     return SeekTable(stored, list(accumulate((entry[1] for entry in entries), initial=0)))
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from puzzlefs.image import CACHE_SIZE, VERIFY_ALWAYS, VERIFY_NEVER, VERIFY_ONCE, Image
-from puzzlefs.mount import mount
+from puzzlefs.mount import mount, say_failed
 
 _VERIFY = {"auto": None, "always": VERIFY_ALWAYS, "once": VERIFY_ONCE, "never": VERIFY_NEVER}
 
@@ -40,7 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     words = [word for text in options.options for word in text.split(",") if word]
     mount(
-        Image.open(options.image, options.digest),
+        _opened(options),
         options.mountpoint,
         foreground=options.foreground,
         fifo=options.init_pipe,
@@ -51,3 +51,11 @@ def run(options: argparse.Namespace) -> int:
         log=options.log,
     )
     return 0
+
+
+def _opened(options: argparse.Namespace) -> Image:
+    try:
+        return Image.open(options.image, options.digest)
+    except Exception:
+        say_failed(options.init_pipe)
+        raise

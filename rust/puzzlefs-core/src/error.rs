@@ -191,6 +191,7 @@ rules! {
     DirectoryWithTwoParents = "rootfs: directory with two parents";
     DuplicateName = "rootfs: duplicate name";
     SeekTableMissing = "seek table missing";
+    TooManyFrames = "too many frames";
     SeekTableMalformed = "seek table malformed";
     SeekTableMismatch = "seek table does not match the blob";
     FrameTooLarge = "frame too large";

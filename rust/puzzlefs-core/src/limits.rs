@@ -19,6 +19,10 @@ pub const ZSTD_LEVEL: i32 = 3;
 pub const UPSTREAM_FRAME_SIZE: usize = 4 << 10;
 /// Uncompressed bytes in the largest frame that a reader accepts; it bounds the memory of one decompression.
 pub const FRAME_SIZE_LIMIT: usize = 16 << 20;
+/// Bytes that one frame may take in a blob; they are in memory together while it is decompressed.
+pub const STORED_FRAME_LIMIT: usize = 32 << 20;
+/// Frames of one blob; their places are in memory together.
+pub const FRAME_COUNT_LIMIT: u32 = 1 << 20;
 
 /// Bytes in the largest rootfs blob.
 pub const ROOTFS_SIZE_LIMIT: usize = 1 << 30;

@@ -7,7 +7,7 @@ use puzzlefs_core::digest::{Hex, Sha256};
 use puzzlefs_core::limits::VERITY_BLOCK;
 use puzzlefs_core::verity::leaf;
 use puzzlefs_core::{BlobFault, Digest};
-use rustix::fs::{FileType, Mode, OFlags};
+use rustix::fs::{FileType, Mode, OFlags, Stat};
 use rustix::io::{Errno, retry_on_intr};
 
 use crate::fsverity::measure;
@@ -32,9 +32,33 @@ pub enum Verify {
     Always,
 }
 
+/// What tells a file from another, and from itself after a change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Identity {
+    device: u64,
+    inode: u64,
+    size: u64,
+    modified: (i64, u64),
+    changed: (i64, u64),
+}
+
+impl Identity {
+    fn of(stat: &Stat) -> Self {
+        Self {
+            device: stat.st_dev as u64,
+            inode: stat.st_ino as u64,
+            size: u64::try_from(stat.st_size).unwrap_or(0),
+            modified: (stat.st_mtime as i64, stat.st_mtime_nsec as u64),
+            changed: (stat.st_ctime as i64, stat.st_ctime_nsec as u64),
+        }
+    }
+}
+
 /// What a blob was when its SHA-256 was found right.
 #[derive(Debug)]
 pub struct Proof {
+    /// The file that was read then.
+    identity: Identity,
     size: u64,
     /// The hash of each 4,096-byte block, kept to check bytes again; empty unless that is wanted.
     leaves: Vec<Digest>,
@@ -57,7 +81,8 @@ enum Guard {
 }
 
 impl Blob {
-    /// Opens a blob and, unless `proof` says that it was done before, checks it whole.
+    /// Opens a blob and, unless `proof` says that it was done before, checks it whole. Without hashes
+    /// of its blocks a proof holds for the very file that was checked, and only while that is unchanged.
     ///
     /// Returns the proof, if there is one, beside the blob. `verity` is the fs-verity digest that the
     /// image gives, or zeros; where the kernel enforces the same one, there is nothing left to check.
@@ -68,7 +93,8 @@ impl Blob {
         verify: Verify,
         proof: Option<Arc<Proof>>,
     ) -> Result<(Self, Option<Arc<Proof>>)> {
-        let (file, size) = open_regular(directory, &Hex(digest).to_string())?;
+        let (file, identity) = open_regular(directory, &Hex(digest).to_string())?;
+        let size = identity.size;
         let (guard, size, proof) = match (verify, proof) {
             (Verify::Never, _) => (Guard::None, size, None),
             (_, None) if *verity != [0; 32] && measure(file.as_fd()) == Some(*verity) => {
@@ -77,8 +103,8 @@ impl Blob {
             (_, proof) => {
                 let always = verify == Verify::Always;
                 let proof = match proof {
-                    Some(proof) => proof,
-                    None => Arc::new(check(file.as_fd(), digest, always)?),
+                    Some(proof) if always || proof.identity == identity => proof,
+                    _ => Arc::new(check(file.as_fd(), identity, digest, always)?),
                 };
                 let guard = if always {
                     Guard::Leaves(Arc::clone(&proof))
@@ -177,24 +203,30 @@ impl Blob {
     }
 }
 
-/// Opens a regular file of the directory, or of wherever a link in it leads; returns its size too.
-fn open_regular(directory: BorrowedFd<'_>, name: &str) -> Result<(OwnedFd, u64)> {
+/// Opens a regular file of the directory, or of wherever a link in it leads; returns what it is too.
+fn open_regular(directory: BorrowedFd<'_>, name: &str) -> Result<(OwnedFd, Identity)> {
     let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
     let file = retry_on_intr(|| rustix::fs::openat(directory, name, flags, Mode::empty()))
         .map_err(fault)?;
     let stat = rustix::fs::fstat(&file).map_err(fault)?;
     match FileType::from_raw_mode(stat.st_mode) {
-        FileType::RegularFile => Ok((file, u64::try_from(stat.st_size).unwrap_or(0))),
+        FileType::RegularFile => Ok((file, Identity::of(&stat))),
         FileType::Directory => Err(fault(Errno::ISDIR)),
         _ => Err(fault(Errno::SPIPE)),
     }
 }
 
 /// Hashes a whole file once; its SHA-256 must be `digest`.
-fn check(file: BorrowedFd<'_>, digest: &Digest, keep_leaves: bool) -> Result<Proof> {
+fn check(
+    file: BorrowedFd<'_>,
+    identity: Identity,
+    digest: &Digest,
+    keep_leaves: bool,
+) -> Result<Proof> {
     let mut buffer = vec![0; STEP_BLOCKS * VERITY_BLOCK];
     let mut whole = Sha256::new();
     let mut proof = Proof {
+        identity,
         size: 0,
         leaves: Vec::new(),
     };

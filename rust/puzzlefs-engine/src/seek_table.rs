@@ -1,6 +1,6 @@
 //! The seek table of a compressed blob: where its frames are.
 
-use puzzlefs_core::limits::FRAME_SIZE_LIMIT;
+use puzzlefs_core::limits::{FRAME_COUNT_LIMIT, FRAME_SIZE_LIMIT, STORED_FRAME_LIMIT};
 use puzzlefs_core::{Error, Result, Rule};
 
 /// Bytes of the footer: frame count, descriptor, magic number.
@@ -20,15 +20,16 @@ impl SeekTable {
     /// and its footer included, from the blob's last [`FOOTER_SIZE`] bytes.
     pub fn size_of(footer: &[u8; FOOTER_SIZE], blob_size: u64) -> std::result::Result<u64, Rule> {
         let [c0, c1, c2, c3, descriptor, m0, m1, m2, m3] = *footer;
-        let entries =
-            u64::from(u32::from_le_bytes([c0, c1, c2, c3])) * entry_size(descriptor) as u64;
+        let frames = u32::from_le_bytes([c0, c1, c2, c3]);
+        let entries = u64::from(frames) * entry_size(descriptor) as u64;
         let size = entries + (HEADER_SIZE + FOOTER_SIZE) as u64;
-        let found = u32::from_le_bytes([m0, m1, m2, m3]) == SEEKABLE_MAGIC && size <= blob_size;
-        if found {
-            Ok(size)
-        } else {
-            Err(Rule::SeekTableMissing)
+        if u32::from_le_bytes([m0, m1, m2, m3]) != SEEKABLE_MAGIC || size > blob_size {
+            return Err(Rule::SeekTableMissing);
         }
+        if frames > FRAME_COUNT_LIMIT {
+            return Err(Rule::TooManyFrames);
+        }
+        Ok(size)
     }
 
     /// Parses a whole table, whose length [`SeekTable::size_of`] gave, of a blob of `blob_size` bytes.
@@ -60,19 +61,20 @@ impl SeekTable {
     ) -> std::result::Result<Self, Rule> {
         let mut sums = Vec::with_capacity(entries.len() + 1);
         let (mut compressed, mut content) = (0u64, 0u64);
-        let mut largest = 0;
+        let (mut largest_stored, mut largest) = (0, 0);
         sums.push((0, 0));
         for entry in entries {
             // At most 2^32 frames of less than 2^32 bytes: these sums do not overflow.
             compressed += u64::from(word(entry, 0));
             content += u64::from(word(entry, 4));
+            largest_stored = largest_stored.max(word(entry, 0));
             largest = largest.max(word(entry, 4));
             sums.push((compressed, content));
         }
         if compressed != expected {
             return Err(Rule::SeekTableMismatch);
         }
-        if largest as usize > FRAME_SIZE_LIMIT {
+        if largest as usize > FRAME_SIZE_LIMIT || largest_stored as usize > STORED_FRAME_LIMIT {
             return Err(Rule::FrameTooLarge);
         }
         Ok(Self(sums))
