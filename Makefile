@@ -6,6 +6,8 @@ SHELL := /bin/bash -o pipefail
 
 PYTHON ?= python3
 BIN := .venv/bin
+TOOLS := build/tools
+CARGO_DENY := 0.20.2
 CRATES := --workspace --exclude puzzlefs-python
 NO_STD := x86_64-unknown-none
 RUST_SOURCES := $(shell find rust -name '*.rs' -o -name Cargo.toml) Cargo.toml rust-toolchain.toml pyproject.toml
@@ -45,10 +47,10 @@ check-python: setup
 	$(BIN)/mypy
 	$(BIN)/python -m mypy.stubtest --concise puzzlefs._rust
 
-check-rust: setup
+check-rust: setup $(TOOLS)/bin/cargo-deny
 	cargo fmt --all --check
 	cargo clippy --quiet --workspace --all-targets -- -D warnings
-	$(BIN)/python tools/check_crates.py
+	$(TOOLS)/bin/cargo-deny --log-level error check --hide-inclusion-graph licenses bans sources
 	@if [ -d "$$(rustc --print target-libdir --target $(NO_STD))" ]; then set -x; \
 	cargo check --quiet -p puzzlefs-core --no-default-features --target $(NO_STD); \
 	else echo "skipped: the no_std check, because target $(NO_STD) is not installed (rustup target add $(NO_STD))"; fi
@@ -60,6 +62,7 @@ docs: setup  ## Build the documentation into site/ and the manual pages into bui
 	$(BIN)/python -m tools.man_pages build/man
 
 bench: setup .venv/bench.stamp  ## Measure both backends, and PUZZLEFS_ORIGINAL where set; write docs/benchmarks.*
+	$(BIN)/mypy benches
 	$(BIN)/python -m benches.run
 
 lock: .venv/python.stamp  ## Bring requirements/*.txt up to date with requirements/*.in
@@ -79,6 +82,10 @@ clean:  ## Remove everything that was built, .venv included
 	rm -rf .venv build dist site target .mypy_cache .pytest_cache .ruff_cache .hypothesis .benchmarks
 	rm -f python/puzzlefs/_rust*.so
 	find python tests tools benches -name __pycache__ -prune -exec rm -rf {} +
+
+# Unoptimised: it runs for a second, and is built on every new machine.
+$(TOOLS)/bin/cargo-deny:
+	cargo install --quiet --locked --debug --no-default-features --root $(TOOLS) cargo-deny@$(CARGO_DENY)
 
 .venv/python.stamp: requirements/dev.txt tools/bootstrap.sh
 	PYTHON=$(PYTHON) sh tools/bootstrap.sh python
