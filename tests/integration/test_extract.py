@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from itertools import chain
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -38,7 +39,8 @@ def test_golden_image_is_its_tree(
     assert result.skipped == []
     assert differences(tree, tmp_path / "out", {"mtime_ns"}) == []
     assert os.lstat(tmp_path / "out").st_mtime == 0
-    inodes = {os.lstat(path).st_ino for path in tree.rglob("*")}
+    # Debian 12's own pathlib stumbles over the long link.
+    inodes = {os.lstat(os.path.join(place, name)).st_ino for place, *names in os.walk(tree) for name in chain(*names)}
     assert result.inodes == len(inodes)
 
 

@@ -32,13 +32,12 @@ def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def started(tree: Path, image: str, backend: str) -> subprocess.Popen[bytes]:
     """Start a build as a process of its own group."""
     return subprocess.Popen(
-        [sys.executable, "-m", "puzzlefs", "build", tree, image],
+        # Whoever runs the tests in the background has them ignore it.
+        ["env", "--default-signal=INT", sys.executable, "-m", "puzzlefs", "build", tree, image],
         env={**os.environ, "PUZZLEFS_BACKEND": backend},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         start_new_session=True,
-        # Whoever runs the tests in the background has them ignore it.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
 
 
