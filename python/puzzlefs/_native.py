@@ -20,6 +20,10 @@ RawRootfs = tuple[int, bytes, bytes, list[tuple[bytes, bytes, bytes, bytes, byte
 InodeStat = tuple[int, int, int, int, int, int, int, int, int, int, int]
 """(ino, kind, permissions, uid, gid, mtime_sec, mtime_nsec, size, nlink, major, minor)."""
 
+Unpacked = tuple[int, int, int, list[tuple[bytes, bytes, int]]]
+"""(files, inodes without the root, bytes of files, what the system refused: (path relative to the target, what,
+error number)). What is `owner`, `mode`, `times`, an attribute's key, or empty for an inode that was not made."""
+
 
 class Index(Protocol):
     """An image's merged tree: what its layers, uppermost first, look like as one filesystem.
@@ -99,6 +103,14 @@ class Reader(Protocol):
     def extract(self, ino: int, fd: int) -> None:
         """Write a whole file to the empty regular file `fd`, leaving holes for blocks of zeros
         (4,096 bytes, aligned), and set its size. Also raises `OSError` of the write."""
+
+    def extract_tree(self, fd: int, name: bytes, same_owner: bool, jobs: int) -> Unpacked:
+        """Unpack the whole image into the empty directory `fd`, called `name` in errors, with `jobs` threads.
+
+        With `same_owner`, inodes get the owners that the image names. An error leaves what was made
+        before it: `StoreError` of the target, `BlobError`, `MissingBlobError`, or `UnsupportedError`
+        for directories nested more than 2,048 deep. A signal whose handler raises ends the work.
+        """
 
 
 class StreamWriter(Protocol):

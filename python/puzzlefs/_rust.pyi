@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import final
 
-from puzzlefs._native import InodeStat, RawRootfs
+from puzzlefs._native import InodeStat, RawRootfs, Unpacked
 from puzzlefs.records import Vector
 
 __all__ = [
@@ -70,6 +70,7 @@ class Reader:
     def __new__(cls, index: Index, directory: bytes, verify: int, cache_size: int) -> Reader: ...
     def read(self, ino: int, offset: int, size: int) -> bytes: ...
     def extract(self, ino: int, fd: int) -> None: ...
+    def extract_tree(self, fd: int, name: bytes, same_owner: bool, jobs: int) -> Unpacked: ...
 
 # writer
 

@@ -22,6 +22,9 @@ from tests.conftest import GoldenImage
 from tests.images import craft, directory, file_of
 from tools.compare_trees import differences
 
+FILES = 30_000
+PACKAGE = Path(__file__).parents[2] / "python"
+
 
 def filesystem_of(image: GoldenImage, backend: Backend) -> Any:
     """Return what `extract` needs of a golden image."""
@@ -59,30 +62,36 @@ def test_golden_delta_is_its_tree(
     assert (out / "hello2").read_bytes() == b"changed\n"
 
 
-SLOW = """
-import sys, time
-from puzzlefs import extract
-from puzzlefs.image import Image
-make = extract._Extraction._make
-def slowly(*arguments):
-    time.sleep(0.01)
-    make(*arguments)
-extract._Extraction._make = slowly
-extract.extract(Image.open(sys.argv[1]), sys.argv[2])
-"""
-
-
-def test_killed_work_leaves_a_plain_partial_directory(tmp_path: Path) -> None:
-    names = [(b"%04d" % number, number + 2) for number in range(1000)]
+@pytest.fixture(scope="module")
+def large(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The name of an image of so many files that unpacking it can be disturbed."""
+    names = [(b"%06d" % number, number + 2) for number in range(FILES)]
     inodes = [directory(1, *names), *(file_of(ino, b"content") for _, ino in names)]
-    crafted = craft(tmp_path / "oci", inodes, [b"content"])
-    out = tmp_path / "out"
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2] / "python")}
-    process = subprocess.Popen([sys.executable, "-c", SLOW, crafted.name, out], env=environment)
+    return craft(tmp_path_factory.mktemp("large") / "oci", inodes, [b"content"]).name
+
+
+def disturbed(image: str, out: Path, backend_name: str, number: signal.Signals) -> int:
+    """Unpack an image in a process that gets a signal once it has made some files; return its exit code."""
+    environment = {**os.environ, "PYTHONPATH": str(PACKAGE), "PUZZLEFS_BACKEND": backend_name}
+    command = [sys.executable, "-P", "-m", "puzzlefs", "extract", image, out]
+    process = subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL)
     while process.poll() is None and (not out.exists() or len(os.listdir(out)) < 20):
-        time.sleep(0.01)
-    process.kill()
-    assert process.wait() == -signal.SIGKILL
-    assert 20 <= len(os.listdir(out)) < 1000
-    assert set(os.listdir(tmp_path)) == {"oci", "out"}
+        time.sleep(0.002)
+    process.send_signal(number)
+    return process.wait()
+
+
+def test_killed_work_leaves_a_plain_partial_directory(large: str, tmp_path: Path, backend_name: str) -> None:
+    out = tmp_path / "out"
+    code = disturbed(large, out, backend_name, signal.SIGKILL)
+    assert code == -signal.SIGKILL
+    assert 20 <= len(os.listdir(out)) < FILES
+    assert os.listdir(tmp_path) == ["out"]
     assert {path.stat().st_nlink for path in out.iterdir()} == {1}
+
+
+def test_interrupted_work_ends_soon(large: str, tmp_path: Path, backend_name: str) -> None:
+    out = tmp_path / "out"
+    code = disturbed(large, out, backend_name, signal.SIGINT)
+    assert code == 130
+    assert 20 <= len(os.listdir(out)) < FILES

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import lru_cache
 from itertools import accumulate, groupby
-from typing import Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from puzzlefs.constants import KIB, MIB
 from puzzlefs.errors import BlobError, CorruptImageError
@@ -19,6 +19,9 @@ from .cache import FrameCache
 from .codec import SeekTable, decode_frame
 from .index import Index
 from .tables import check_unsigned
+
+if TYPE_CHECKING:
+    from puzzlefs._native import Unpacked
 
 NEVER, ONCE, ALWAYS = 0, 1, 2
 LAYOUTS_KEPT: Final = 64
@@ -80,6 +83,14 @@ class Reader:
         for offset in range(0, size, MIB):
             _write_filled(fd, self.read(ino, offset, MIB), offset)
         os.ftruncate(fd, size)
+
+    def extract_tree(self, fd: int, name: bytes, same_owner: bool, jobs: int) -> Unpacked:
+        # Later than the chooser of the backends, which those modules need.
+        from puzzlefs.vfs import Filesystem
+
+        from .extract import Extraction
+
+        return Extraction(Filesystem(self._index, self), name, fd, same_owner).run(jobs)
 
     def _read_layout(self, ino: int) -> Layout:
         if self._index.stat(ino)[1] != Kind.FILE:

@@ -103,6 +103,8 @@ pub enum Unsupported {
     ManifestVersion(u64),
     /// A directory that continues in a lower layer.
     LookBelow,
+    /// Directories nested deeper than this many, where they are to be unpacked.
+    DirectoryDepth(u32),
 }
 
 impl fmt::Display for Unsupported {
@@ -115,6 +117,9 @@ impl fmt::Display for Unsupported {
                 write!(f, "rootfs: manifest version {version} is not 3")
             }
             Self::LookBelow => f.write_str("rootfs: lookBelow is set"),
+            Self::DirectoryDepth(limit) => {
+                write!(f, "directories are nested more than {limit} deep")
+            }
         }
     }
 }

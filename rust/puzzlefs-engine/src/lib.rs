@@ -10,6 +10,10 @@ mod cache;
 pub mod codec;
 mod cutter;
 mod extract;
+mod extract_place;
+mod extract_plan;
+mod extract_restore;
+mod extract_tree;
 mod fsverity;
 mod hash;
 mod lru;
@@ -23,6 +27,7 @@ mod writer;
 
 pub use assemble::Stored;
 pub use blob::Verify;
+pub use extract_tree::{Skipped, Unpacked, Unpacking};
 pub use hash::hash_file;
 pub use reader::Reader;
 pub use worker::Compression;

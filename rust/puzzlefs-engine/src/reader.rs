@@ -48,6 +48,11 @@ impl Reader {
         }
     }
 
+    /// Returns the image's tree.
+    pub(crate) fn index(&self) -> &Index {
+        &self.index
+    }
+
     /// Returns how many of `size` bytes a file has from `offset`. Fails with `NoInode`.
     pub fn available(&self, ino: u64, offset: u64, size: u64) -> Result<u64> {
         Ok(self
@@ -105,14 +110,26 @@ impl Reader {
     /// Writes a whole file to the empty regular file `to`, leaving holes for aligned blocks of zeros,
     /// and sets its size. Also fails with `Os`.
     pub fn extract(&self, ino: u64, to: BorrowedFd<'_>) -> Result<()> {
+        self.extract_with(ino, to, &mut Vec::new())
+    }
+
+    /// Does what [`Reader::extract`] does; `buffer` is for use by one file after another.
+    pub(crate) fn extract_with(
+        &self,
+        ino: u64,
+        to: BorrowedFd<'_>,
+        buffer: &mut Vec<u8>,
+    ) -> Result<()> {
         let size = self.index.layout(ino)?.size();
         let mut extraction = Extraction::new(to);
-        let mut buffer = Vec::new();
         while extraction.position() < size {
             let step = (size - extraction.position()).min(STEP as u64) as usize;
-            buffer.resize(step, 0);
-            self.read_into(ino, extraction.position(), &mut buffer)?;
-            extraction.write(&buffer)?;
+            if buffer.len() < step {
+                buffer.resize(step, 0);
+            }
+            let content = &mut buffer[..step];
+            self.read_into(ino, extraction.position(), content)?;
+            extraction.write(content)?;
         }
         extraction.finish()
     }

@@ -12,6 +12,7 @@ mod detach;
 mod error;
 mod hash;
 mod index;
+mod interrupt;
 mod metadata;
 mod reader;
 mod verity;

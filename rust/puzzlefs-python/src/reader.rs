@@ -2,8 +2,9 @@
 
 use std::os::fd::RawFd;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
-use puzzlefs_engine::Verify;
+use puzzlefs_engine::{Skipped, Unpacking, Verify};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
@@ -11,6 +12,12 @@ use pyo3::types::PyBytes;
 use crate::descriptor;
 use crate::detach::detach;
 use crate::index::Index;
+use crate::interrupt::interruptible;
+
+/// (path, what, errno) of what the system refused.
+type SkippedRow<'py> = (Bound<'py, PyBytes>, Bound<'py, PyBytes>, i32);
+/// (files, inodes, bytes, skipped) as `extract_tree` returns them.
+type Unpacked<'py> = (u64, u64, u128, Vec<SkippedRow<'py>>);
 
 /// Bytes that are read straight into a Python object; more are first read, then copied, so that a
 /// damaged image cannot make Python allocate what is not there.
@@ -68,5 +75,35 @@ impl Reader {
     fn extract(&self, py: Python<'_>, ino: u64, fd: RawFd) -> PyResult<()> {
         let to = descriptor::borrow(fd)?;
         detach(py, || self.0.extract(ino, to))
+    }
+
+    /// Unpack the image into the empty directory `fd`; return (files, inodes, bytes, skipped).
+    fn extract_tree<'py>(
+        &self,
+        py: Python<'py>,
+        fd: RawFd,
+        name: &[u8],
+        same_owner: bool,
+        jobs: u64,
+    ) -> PyResult<Unpacked<'py>> {
+        let stop = AtomicBool::new(false);
+        let unpacking = Unpacking {
+            target: descriptor::borrow(fd)?,
+            name,
+            same_owner,
+            jobs: usize::try_from(jobs).unwrap_or(usize::MAX),
+            stop: &stop,
+        };
+        let done = interruptible(py, &stop, || self.0.extract_tree(&unpacking))?;
+        let row = |skipped: &Skipped| {
+            let (path, what) = (&skipped.path, &skipped.what);
+            (
+                PyBytes::new(py, path),
+                PyBytes::new(py, what),
+                skipped.errno,
+            )
+        };
+        let skipped = done.skipped.iter().map(row).collect();
+        Ok((done.files, done.inodes, done.bytes, skipped))
     }
 }

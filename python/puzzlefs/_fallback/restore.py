@@ -12,10 +12,12 @@ from puzzlefs.vfs import Attributes, Filesystem
 
 # Who could not be made the owner: without privilege, or without a number for it in this namespace.
 _REFUSED: Final = (errno.EPERM, errno.EINVAL)
+_NO_OWNER: Final = (1 << 32) - 1
 _ACCESS_LISTS: Final = (b"system.posix_acl_access", b"system.posix_acl_default")
 
-Skipped = Callable[[str], None]
-"""Called with the reason when something could not be given to an inode."""
+Skipped = Callable[[bytes, int], None]
+"""Called with what could not be given to an inode (an attribute's key, or `owner`, `mode`, `times`) and the
+system's error number."""
 
 
 class Restorer:
@@ -46,23 +48,30 @@ class Restorer:
         """Owner first, for a new one costs setuid bits and capabilities; attributes while the owner may
         write; lists after the mode, which would change them; times last."""
         if self._same_owner:
-            _attempt(skipped, "owner", lambda: os.chown(target, attributes.uid, attributes.gid))
+            _attempt(skipped, b"owner", lambda: _set_owner(target, attributes.uid, attributes.gid))
         xattrs = self._filesystem.index.xattrs(attributes.ino) if self._filesystem.has_xattrs else []
         _set(target, [pair for pair in xattrs if pair[0] not in _ACCESS_LISTS], skipped)
         if not stat.S_ISLNK(attributes.mode):
-            _attempt(skipped, "mode", lambda: os.chmod(target, stat.S_IMODE(attributes.mode)))
+            _attempt(skipped, b"mode", lambda: os.chmod(target, stat.S_IMODE(attributes.mode)))
         _set(target, [pair for pair in xattrs if pair[0] in _ACCESS_LISTS], skipped)
         times = (attributes.mtime_ns, attributes.mtime_ns)
-        _attempt(skipped, "times", lambda: os.utime(target, ns=times))
+        _attempt(skipped, b"times", lambda: os.utime(target, ns=times))
 
 
-def _attempt(skipped: Skipped, what: str, step: Callable[[], None]) -> None:
+def _set_owner(target: int | str, uid: int, gid: int) -> None:
+    # The highest number means "as it is" to the system.
+    if _NO_OWNER in (uid, gid):
+        raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+    os.chown(target, uid, gid)
+
+
+def _attempt(skipped: Skipped, what: bytes, step: Callable[[], None]) -> None:
     try:
         step()
     except OSError as error:
         if error.errno not in _REFUSED:
             raise
-        skipped(f"{what}: {error.strerror}")
+        skipped(what, error.errno)
 
 
 def _set(target: int | str, xattrs: list[tuple[bytes, bytes]], skipped: Skipped) -> None:
@@ -71,4 +80,4 @@ def _set(target: int | str, xattrs: list[tuple[bytes, bytes]], skipped: Skipped)
         try:
             os.setxattr(target, key, value)
         except OSError as error:
-            skipped(f"{os.fsdecode(key)}: {error.strerror}")
+            skipped(key, error.errno or errno.EIO)
