@@ -33,7 +33,7 @@ from puzzlefs.oci import Descriptor, Platform, canonical, parse_object
 
 _LAYOUT = canonical({"imageLayoutVersion": "1.0.0"})
 _EMPTY_INDEX = canonical({"manifests": [], "schemaVersion": 2})
-_UNFINISHED = ".puzzlefs-"
+UNFINISHED = ".puzzlefs-"
 
 
 class Durability(StrEnum):
@@ -170,7 +170,7 @@ class Store:
             # Under the lock nobody sees a directory that is made and not yet held.
             with _locked(parent):
                 _delete_abandoned(parent)
-                directory = Path(tempfile.mkdtemp(prefix=_UNFINISHED, dir=parent))
+                directory = Path(tempfile.mkdtemp(prefix=UNFINISHED, dir=parent))
                 held = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
                 fcntl.flock(held, fcntl.LOCK_EX)
         except OSError as error:
@@ -259,7 +259,7 @@ def _publish(directory: Path, name: str, content: bytes, *, sync: bool = False) 
 
     What a killed writer left of the unfinished file is overwritten here.
     """
-    unfinished = directory / f"{_UNFINISHED}{name}"
+    unfinished = directory / f"{UNFINISHED}{name}"
     with open(unfinished, "wb") as file:
         file.write(content)
         file.flush()
@@ -295,7 +295,7 @@ def _sync_filesystem(directory: Path) -> None:
 def _delete_abandoned(parent: Path) -> None:
     """Delete the directories of writers that no longer hold their lock."""
     for entry in os.scandir(parent):
-        if not entry.name.startswith(_UNFINISHED) or not entry.is_dir(follow_symlinks=False):
+        if not entry.name.startswith(UNFINISHED) or not entry.is_dir(follow_symlinks=False):
             continue
         try:
             lock = os.open(entry.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW)

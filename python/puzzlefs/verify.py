@@ -15,6 +15,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from struct import Struct
 from typing import TYPE_CHECKING, Final, NamedTuple
 
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 # What one blob may hold, compressed or not, to be decoded in memory: 256 times the largest chunk.
 _DECODE_LIMIT: Final = 64 * constants.MIB
 _NO_VERITY: Final = bytes(32)
+WRONG_CONTENT: Final = "content does not match the digest"
 # The end of a compressed blob: number of frames, descriptor of the seek table, magic number.
 _FOOTER: Final = Struct("<IBI")
 _CHECKSUMS: Final = 0x80
@@ -66,6 +68,24 @@ class VerifyReport:
         return not self.problems
 
 
+class Hashes:
+    """What hashing blobs gave, so that images which share a blob hash it once.
+
+    known  (size, SHA-256, fs-verity digest) of each blob that was hashed, by `sha256:HEX`
+    used   each `sha256:HEX` that an image named, in the store or not
+    """
+
+    def __init__(self) -> None:
+        self.known: dict[str, tuple[int, bytes, bytes]] = {}
+        self.used: set[str] = set()
+
+    def take(self, digest: str, descriptor: int) -> tuple[int, bytes, bytes]:
+        """Return the hashes of the blob open as `descriptor`. Raises `OSError` of the read."""
+        if digest not in self.known:
+            self.known[digest] = native.hash_file(descriptor)
+        return self.known[digest]
+
+
 class _Use(NamedTuple):
     """What the tree takes from one blob: up to which byte, and whether it calls it compressed."""
 
@@ -73,15 +93,17 @@ class _Use(NamedTuple):
     compressed: bool
 
 
-def verify(image: Image, digest: str | None = None, jobs: int | None = None) -> VerifyReport:
+def verify(
+    image: Image, digest: str | None = None, jobs: int | None = None, hashes: Hashes | None = None
+) -> VerifyReport:
     """Check a whole image: manifest, config, rootfs blob, every other blob, every chunk.
 
     digest is the fs-verity digest that the manifest must have, in hex. Blobs are hashed by `jobs`
-    threads, one for each processor by default. Raises `UsageError` for a malformed digest or a
-    negative number of jobs.
+    threads, one for each processor by default; what `hashes` knows is not hashed again. Raises
+    `UsageError` for a malformed digest or a negative number of jobs.
     """
     report = VerifyReport()
-    check = _Verification(image, report)
+    check = _Verification(image, report, hashes or Hashes())
     check.manifest(digest)
     check.config()
     check.rootfs()
@@ -92,9 +114,10 @@ def verify(image: Image, digest: str | None = None, jobs: int | None = None) -> 
 
 
 class _Verification:
-    def __init__(self, image: Image, report: VerifyReport) -> None:
+    def __init__(self, image: Image, report: VerifyReport, hashes: Hashes) -> None:
         self._image = image
         self._report = report
+        self._hashes = hashes
         self._lock = threading.Lock()
 
     def manifest(self, digest: str | None) -> None:
@@ -202,7 +225,7 @@ class _Verification:
 
     def _digests(self, subject: str, digest: str, descriptor: int, size: int | None) -> bytes | None:
         try:
-            found_size, sha256, verity = native.hash_file(descriptor)
+            found_size, sha256, verity = self._hashes.take(digest, descriptor)
         except OSError as error:
             self._problem(subject, f"cannot be read: {error.strerror}")
             return None
@@ -212,30 +235,21 @@ class _Verification:
         if size is not None and found_size != size:
             self._problem(subject, f"{found_size} bytes, not {size}")
         if f"sha256:{sha256.hex()}" != digest:
-            self._problem(subject, "content does not match the digest")
+            self._problem(subject, WRONG_CONTENT)
             return None
         return verity
 
     @contextmanager
     def _opened(self, subject: str, digest: bytes) -> Iterator[int | None]:
         """Open a blob; None where it cannot be, which is then a problem told."""
-        try:
-            # Without waiting, should it be a pipe.
-            descriptor = os.open(self._image.blobs / digest.hex(), os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-        except FileNotFoundError:
-            self._problem(subject, "not in the store")
-            yield None
-            return
-        except OSError as error:
-            self._problem(subject, f"cannot be read: {error.strerror}")
+        self._hashes.used.add(f"sha256:{digest.hex()}")
+        descriptor = open_blob(self._image.blobs / digest.hex())
+        if isinstance(descriptor, str):
+            self._problem(subject, descriptor)
             yield None
             return
         try:
-            if stat.S_ISREG(os.fstat(descriptor).st_mode):
-                yield descriptor
-            else:
-                self._problem(subject, "not a regular file")
-                yield None
+            yield descriptor
         finally:
             os.close(descriptor)
 
@@ -244,6 +258,21 @@ class _Verification:
 
     def _warning(self, subject: str, text: str) -> None:
         self._report.warnings.append(Finding(subject, text))
+
+
+def open_blob(path: Path) -> int | str:
+    """Open a blob's file; return its descriptor, or what is wrong with it."""
+    try:
+        # Without waiting, should it be a pipe.
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return "not in the store"
+    except OSError as error:
+        return f"cannot be read: {error.strerror}"
+    if stat.S_ISREG(os.fstat(descriptor).st_mode):
+        return descriptor
+    os.close(descriptor)
+    return "not a regular file"
 
 
 def _content_size(blob: bytes) -> int:
