@@ -63,7 +63,7 @@ class Store:
         except (FileNotFoundError, NotADirectoryError) as error:
             raise NotFoundError(f"{path}: not an OCI image layout (no file oci-layout)") from error
         except OSError as error:
-            raise _store_error(error) from error
+            raise _store_error(error, path / "oci-layout") from error
         version = parse_object(marker, "oci-layout").get("imageLayoutVersion")
         if version != "1.0.0":
             raise UnsupportedError(f"{path}: image layout version {version!r} is not 1.0.0")
@@ -95,7 +95,7 @@ class Store:
         except FileNotFoundError as error:
             raise NotFoundError(f"{self.path}: no index.json") from error
         except OSError as error:
-            raise _store_error(error) from error
+            raise _store_error(error, self.path / "index.json") from error
         return _parse_index(content)
 
     def tags(self) -> list[tuple[str, Descriptor]]:
@@ -199,7 +199,7 @@ class Store:
                     os.fsync(file.fileno())
             os.rename(unfinished / name, self.blobs / name)
         except OSError as error:
-            raise _store_error(error) from error
+            raise _store_error(error, self.blobs / name) from error
         return True
 
     def tag(self, tag: str, descriptor: Descriptor, durability: Durability = Durability.NONE) -> None:
@@ -215,7 +215,7 @@ class Store:
                 document["manifests"] = [*kept, entry]
                 _publish(self.path, "index.json", canonical(document), sync=durability is not Durability.NONE)
         except OSError as error:
-            raise _store_error(error) from error
+            raise _store_error(error, self.path / "index.json") from error
 
 
 def _parse_index(content: bytes) -> dict[str, Any]:
@@ -260,12 +260,16 @@ def _publish(directory: Path, name: str, content: bytes, *, sync: bool = False) 
     What a killed writer left of the unfinished file is overwritten here.
     """
     unfinished = directory / f"{UNFINISHED}{name}"
-    with open(unfinished, "wb") as file:
-        file.write(content)
-        file.flush()
-        if sync:
-            os.fsync(file.fileno())
-    os.rename(unfinished, directory / name)
+    try:
+        with open(unfinished, "wb") as file:
+            file.write(content)
+            file.flush()
+            if sync:
+                os.fsync(file.fileno())
+        os.rename(unfinished, directory / name)
+    except OSError:
+        unfinished.unlink(missing_ok=True)
+        raise
     if sync:
         _sync_directory(directory)
 
@@ -310,5 +314,6 @@ def _delete_abandoned(parent: Path) -> None:
             os.close(lock)
 
 
-def _store_error(error: OSError) -> StoreError:
-    return StoreError(os.fsencode(error.filename or b"store"), error.errno or errno.EIO)
+def _store_error(error: OSError, path: Path | None = None) -> StoreError:
+    """Return the error as ours; `path` is the file in question where the system call did not know it."""
+    return StoreError(os.fsencode(error.filename or path or b"store"), error.errno or errno.EIO)
