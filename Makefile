@@ -8,9 +8,12 @@ PYTHON ?= python3
 BIN := .venv/bin
 TOOLS := build/tools
 CARGO_DENY := 0.20.2
+CARGO_FUZZ := 0.13.2
+FUZZ_SECONDS ?= 20
 CRATES := --workspace --exclude puzzlefs-python
 NO_STD := x86_64-unknown-none
-RUST_SOURCES := $(shell find rust -name '*.rs' -o -name Cargo.toml) Cargo.toml rust-toolchain.toml pyproject.toml
+RUST_SOURCES := $(shell find rust -path rust/fuzz -prune -o \( -name '*.rs' -o -name Cargo.toml \) -print) Cargo.toml rust-toolchain.toml pyproject.toml
+FUZZER = build/fuzz/target/$(shell rustc -vV | sed -n 's/^host: //p')/release
 export PYO3_PYTHON := $(CURDIR)/$(BIN)/python
 export NO_MKDOCS_2_WARNING := 1
 
@@ -32,7 +35,7 @@ test: setup check test-rust test-python  ## Run every check and every test, from
 check: check-python check-rust check-docs  ## Formatting, lints, types, licences, no_std, documentation
 
 ##@ Parts
-.PHONY: test-rust test-python check-python check-rust check-docs bench docs lock
+.PHONY: test-rust test-python check-python check-rust check-docs bench fuzz docs lock
 test-rust:  ## Run the tests of the Rust crates
 	@mkdir -p build
 	cargo test --quiet $(CRATES) 2>&1 | tee build/cargo-test.log
@@ -65,6 +68,17 @@ bench: setup .venv/bench.stamp  ## Measure both backends, and PUZZLEFS_ORIGINAL 
 	$(BIN)/mypy benches
 	$(BIN)/python -m benches.run
 
+fuzz:  ## Feed what reads hostile bytes arbitrary ones, FUZZ_SECONDS (20) for each of three targets
+	@if cargo +nightly --version > /dev/null 2>&1; then $(MAKE) --no-print-directory fuzz-run; \
+	else echo "skipped: fuzzing needs a nightly compiler (rustup toolchain install nightly)"; fi
+
+fuzz-run: $(TOOLS)/bin/cargo-fuzz
+	cd rust/fuzz && cargo +nightly fmt --check
+	PATH="$(CURDIR)/$(TOOLS)/bin:$$PATH" cargo +nightly fuzz build --fuzz-dir rust/fuzz --target-dir build/fuzz/target
+	for target in metadata frame round_trip; do \
+	mkdir -p build/fuzz/$$target && $(FUZZER)/$$target -max_total_time=$(FUZZ_SECONDS) -timeout=10 -verbosity=0 \
+	-print_final_stats=1 -artifact_prefix=build/fuzz/ build/fuzz/$$target rust/fuzz/corpus/$$target || exit; done
+
 lock: .venv/python.stamp  ## Bring requirements/*.txt up to date with requirements/*.in
 	$(BIN)/python -m pip install -q uv
 	for name in dev bench; do $(BIN)/uv -q pip compile --universal --python-version 3.11 --generate-hashes --upgrade \
@@ -86,6 +100,9 @@ clean:  ## Remove everything that was built, .venv included
 # Unoptimised: it runs for a second, and is built on every new machine.
 $(TOOLS)/bin/cargo-deny:
 	cargo install --quiet --locked --debug --no-default-features --root $(TOOLS) cargo-deny@$(CARGO_DENY)
+
+$(TOOLS)/bin/cargo-fuzz:
+	cargo install --quiet --locked --debug --root $(TOOLS) cargo-fuzz@$(CARGO_FUZZ)
 
 .venv/python.stamp: requirements/dev.txt tools/bootstrap.sh
 	PYTHON=$(PYTHON) sh tools/bootstrap.sh python
