@@ -130,7 +130,7 @@ def store(backend: Backend, tree: Tree, blobs: Path, compression: int) -> tuple[
     root, names, rows = tree
     temporary = os.fsencode(blobs / "unfinished")
     writer = backend.StreamWriter(root, os.fsencode(blobs), temporary, compression, constants.FRAME_SIZE, 2, False)
-    stored, chunks, _, _ = writer.run(names, rows)
+    stored, chunks, *_ = writer.run(names, rows)
     return stored, chunks
 
 

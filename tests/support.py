@@ -12,6 +12,8 @@ from typing import Any
 
 import pytest
 
+from puzzlefs._native import Backend, StreamWriter
+
 VECTORS = Path(__file__).parent / "vectors"
 
 
@@ -55,3 +57,11 @@ def read_manifest(layout: Path, tag: str) -> tuple[dict[str, Any], dict[str, Any
             content = (layout / "blobs" / "sha256" / entry["digest"].removeprefix("sha256:")).read_bytes()
             return entry, json.loads(content)
     raise AssertionError(f"no tag {tag} in {layout}")
+
+
+def make_writer(backend: Backend, tree: Path, home: Path, compression: int = 0) -> StreamWriter:
+    """Return a writer of `tree` into `home`/blobs; the directories are made."""
+    for name in ("blobs", "temporary"):
+        (home / name).mkdir(exist_ok=True)
+    places = (os.fsencode(path) for path in (tree, home / "blobs", home / "temporary"))
+    return backend.StreamWriter(*places, compression, 65536, 2, False)

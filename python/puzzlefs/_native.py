@@ -129,14 +129,22 @@ class StreamWriter(Protocol):
         self, root: bytes, blobs: bytes, temporary: bytes, compression: int, frame_size: int, jobs: int, sync: bool
     ) -> None: ...
 
-    def run(self, paths: Sequence[bytes], sources: bytes) -> tuple[bytes, bytes, bytes, bytes]:
+    def run(
+        self, paths: Sequence[bytes], sources: bytes, trace: bytes | None = None, horizon: int = 0
+    ) -> tuple[bytes, bytes, bytes, bytes, bytes]:
         """Store the files `paths` (relative to root, stream order) with `records.SOURCE` rows.
 
-        Returns (blobs, chunks, counts, stream):
+        trace    what an earlier run returned; anything else counts as none
+        horizon  ns since the epoch; the new trace tells no file that changed then or later
+
+        Returns (blobs, chunks, counts, stream, trace):
         blobs   `records.BLOB` rows, one for each distinct (digest, flags), in order of first use
         chunks  `records.CHUNK` rows of all files, file after file
         counts  u32 for each file: how many of those rows are its own
         stream  u32 for each chunk cut, in stream order, repeats included: its row in blobs
+        trace   for a later run, of whatever tree and store
+        With a trace the answer is the same, but files that it tells are not opened where their chunks
+        are known and stored, and known chunks are not compressed again.
         Raises `SourceError`, `SourceChangedError` (size, times or identity differ from the row before
         or after reading), `StoreError`, `CancelledError`. Blobs written by then stay. One run only.
         """
@@ -145,7 +153,8 @@ class StreamWriter(Protocol):
         """Make `run`, in another thread, raise `CancelledError` soon."""
 
     def progress(self) -> tuple[int, int, int, int, int]:
-        """Return (files read, bytes read, chunks cut, bytes in repeated chunks, bytes written) so far."""
+        """Return (files, bytes, chunks, bytes in repeated chunks, bytes written) so far. Files and bytes
+        count as read where they need not be."""
 
 
 class Backend(Protocol):

@@ -9,8 +9,9 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-from puzzlefs import constants, rootfs
+from puzzlefs import build_cache, constants, rootfs
 from puzzlefs._native import native
+from puzzlefs.build_cache import BuildCache
 from puzzlefs.delta import number
 from puzzlefs.errors import UsageError
 from puzzlefs.image import Image
@@ -53,6 +54,7 @@ class BuildOptions:
     all_root     whether everything belongs to user and group 0
     jobs         worker threads; 0 means one for each CPU
     platform     None means this machine's
+    cache        directory of what builds keep for later ones (`build_cache`); None means to keep nothing
     """
 
     profile: Profile = Profile.OCI
@@ -66,6 +68,7 @@ class BuildOptions:
     runtime: RuntimeConfig = field(default_factory=RuntimeConfig)
     platform: Platform | None = None
     durability: Durability = Durability.COMMIT
+    cache: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,16 +130,21 @@ class _Build:
         self.epoch = source_date_epoch()
         self.mtime = mtime_rule("none" if self.upstream else options.mtime, self.epoch)
         self.sync = options.durability is Durability.BLOB
+        compressed = UPSTREAM_COMPRESSION if self.upstream else FRAME_COMPRESSION
+        self.compression = compressed if options.compression else NO_COMPRESSION
+        self.cache = options.cache and BuildCache(options.cache, name.layout, rootfs, str(self.compression))
+        self.notices: list[str] = []
 
     def run(self) -> BuildResult:
         _check_places(self.rootfs, self.name.layout)
+        horizon = build_cache.horizon()
         tree = scan(os.fsencode(self.rootfs), self.scan_options())
         store = Store.create(self.name.layout)
         base = self.open_base()
         numbering = number(tree, base.image.index if base else None)
         files = [node for node in tree.nodes() if node.kind == Kind.FILE]
         with store.unfinished() as unfinished:
-            stream = self.store_stream(store, unfinished, files)
+            stream = self.store_stream(store, unfinished, files, horizon)
             inodes = rootfs.describe(tree, stream, self.mtime, all_root=self.options.all_root)
             if base:
                 blob = rootfs.encode_delta(inodes, stream, base, numbering, whole=self.upstream)
@@ -145,6 +153,7 @@ class _Build:
             layers = self.layers(blob, stream, base)
             manifest, config = self.documents(layers, base)
             new_bytes = self.publish(store, unfinished, [config, blob, manifest])
+        self.keep(stream.trace)
         return self.result(tree, files, stream, layers, manifest, config, new_bytes)
 
     def scan_options(self) -> ScanOptions:
@@ -157,17 +166,25 @@ class _Build:
             return None
         return Base.of(Image.open(ImageName(self.name.layout, check_tag(self.options.base))))
 
-    def store_stream(self, store: Store, unfinished: Path, files: Sequence[Node]) -> Stream:
-        compressed = UPSTREAM_COMPRESSION if self.upstream else FRAME_COMPRESSION
+    def store_stream(self, store: Store, unfinished: Path, files: Sequence[Node], horizon: int) -> Stream:
         writer = stream_writer(
             os.path.realpath(os.fsencode(self.rootfs)),
             os.fsencode(store.blobs),
             os.fsencode(unfinished),
-            compression=compressed if self.options.compression else NO_COMPRESSION,
+            compression=self.compression,
             jobs=self.options.jobs,
             sync=self.sync,
         )
-        return store_stream(writer, files, self.progress)
+        trace = self.cache.load() if self.cache else b""
+        return store_stream(writer, files, self.progress, trace, horizon)
+
+    def keep(self, trace: bytes) -> None:
+        """Keep the stream's trace; a build is no worse for a cache that cannot be written."""
+        if self.cache:
+            try:
+                self.cache.save(trace)
+            except OSError as error:
+                self.notices.append(f"nothing is kept for the next build: {error}")
 
     def layers(self, blob: bytes, stream: Stream, base: Base | None) -> list[Descriptor]:
         verity = {constants.ROOTFS_VERITY: native.verity_digest(blob).hex()}
@@ -203,7 +220,7 @@ class _Build:
         config: bytes,
         new_bytes: int,
     ) -> BuildResult:
-        notices = list(tree.notices)
+        notices = [*tree.notices, *self.notices]
         if len(manifest) > constants.MANIFEST_SIZE_WARNING:
             notices.append(f"the manifest has {len(manifest)} bytes: registries refuse more than 4 MiB")
         return BuildResult(

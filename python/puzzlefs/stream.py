@@ -17,7 +17,7 @@ from puzzlefs.tables import Chunk
 NO_COMPRESSION, UPSTREAM_COMPRESSION, FRAME_COMPRESSION = 0, 1, 2
 
 _POLL_SECONDS = 0.05
-_Tables = tuple[bytes, bytes, bytes, bytes]
+_Tables = tuple[bytes, bytes, bytes, bytes, bytes]
 
 
 class Progress(NamedTuple):
@@ -37,20 +37,37 @@ class Stream(NamedTuple):
     blobs     the distinct blobs, in order of first use
     chunks    inode number of a file -> the chunks that cover its bytes
     order     for each chunk cut, repeats included, its row in blobs
+    trace     what a later build can be given
     progress  the final counts
     """
 
     blobs: list[BlobRecord]
     chunks: dict[int, tuple[Chunk, ...]]
     order: array[int]
+    trace: bytes
     progress: Progress
 
 
-def store_stream(writer: StreamWriter, files: Sequence[Node], report: Callable[[Progress], None] | None) -> Stream:
-    """Store the contents of `files` as one stream; `report` is called a few times a second."""
+def store_stream(
+    writer: StreamWriter,
+    files: Sequence[Node],
+    report: Callable[[Progress], None] | None,
+    trace: bytes = b"",
+    horizon: int = 0,
+) -> Stream:
+    """Store the contents of `files` as one stream; `report` is called a few times a second.
+
+    `trace` and `horizon` are those of `StreamWriter.run`.
+    """
     sources = b"".join(map(_source_row, files))
     total = sum(node.status.st_size for node in files)
-    tables = _watch(writer, [node.path for node in files], sources, lambda: Progress(*writer.progress(), total), report)
+    paths = [node.path for node in files]
+    tables = _watch(
+        writer,
+        lambda: writer.run(paths, sources, trace, horizon),
+        lambda: Progress(*writer.progress(), total),
+        report,
+    )
     return _unpack(files, tables, Progress(*writer.progress(), total))
 
 
@@ -64,8 +81,7 @@ def stream_writer(
 
 def _watch(
     writer: StreamWriter,
-    paths: Sequence[bytes],
-    sources: bytes,
+    run: Callable[[], _Tables],
     progress: Callable[[], Progress],
     report: Callable[[Progress], None] | None,
 ) -> _Tables:
@@ -74,7 +90,7 @@ def _watch(
 
     def work() -> None:
         try:
-            outcome.append(writer.run(paths, sources))
+            outcome.append(run())
         except BaseException as error:
             outcome.append(error)
 
@@ -108,4 +124,4 @@ def _unpack(files: Sequence[Node], tables: _Tables, progress: Progress) -> Strea
     for node, count in zip(files, array("I", tables[2]), strict=True):
         by_file[node.ino] = tuple(chunks[start : start + count])
         start += count
-    return Stream(blobs, by_file, array("I", tables[3]), progress)
+    return Stream(blobs, by_file, array("I", tables[3]), tables[4], progress)

@@ -57,9 +57,9 @@ def home(tmp_path: Path) -> Home:
     return make_home(tmp_path / "home")
 
 
-def unpacked(tables: tuple[bytes, bytes, bytes, bytes]) -> tuple[list[BlobRecord], list[Any], list[int], list[int]]:
+def unpacked(tables: tuple[bytes, ...]) -> tuple[list[BlobRecord], list[Any], list[int], list[int]]:
     """Return the rows of what `run` gives."""
-    blobs, chunks, counts, stream = tables
+    blobs, chunks, counts, stream, _ = tables
     numbers = [list(struct.unpack(f"<{len(table) // 4}I", table)) for table in (counts, stream)]
     return list(map(BlobRecord._make, BLOB.iter_unpack(blobs))), list(CHUNK.iter_unpack(chunks)), numbers[0], numbers[1]
 
@@ -186,9 +186,9 @@ def test_progress_counts_everything(backend: Backend, source: Path, home: Home) 
 
 def test_an_empty_stream_gives_empty_tables(backend: Backend, source: Path, home: Home) -> None:
     """No files, and files without bytes, need no blob."""
-    assert home.writer(backend, source).run([], b"") == (b"", b"", b"", b"")
+    assert home.writer(backend, source).run([], b"")[:4] == (b"", b"", b"", b"")
     rows = source_row(source / "a/empty") + source_row(source / "e")
-    assert home.writer(backend, source).run([b"a/empty", b"e"], rows) == (b"", b"", bytes(8), b"")
+    assert home.writer(backend, source).run([b"a/empty", b"e"], rows)[:4] == (b"", b"", bytes(8), b"")
     assert home.stored() == {}
 
 

@@ -10,6 +10,7 @@ from contextlib import contextmanager, suppress
 from typing import Self
 
 from puzzlefs.errors import StoreError
+from puzzlefs.records import BlobRecord
 
 
 @contextmanager
@@ -57,6 +58,13 @@ class BlobDirectory:
                     os.unlink(unfinished, dir_fd=self._temporary)
                 raise
         return True
+
+    def holds(self, blob: BlobRecord) -> bool:
+        """Tell whether a file of the blob's name and size is there."""
+        try:
+            return self._has(blob.digest.hex(), blob.size)
+        except OSError:
+            return False
 
     def _has(self, name: str, size: int) -> bool:
         try:

@@ -50,13 +50,13 @@ class SourceRoot:
     def __exit__(self, *_: object) -> None:
         os.close(self._fd)
 
-    def content(self, path: bytes, row: SourceRow) -> Iterator[bytes]:
-        """Return a file's content in pieces. Raises `SourceError`, `SourceChangedError`."""
+    def content(self, path: bytes, row: SourceRow, offset: int) -> Iterator[bytes]:
+        """Return a file's content from `offset` on, in pieces. Raises `SourceError`, `SourceChangedError`."""
         with _reported(path):
             fd = self._open(path)
         try:
             with _reported(path):
-                yield from _content(fd, path, row)
+                yield from _content(fd, path, row, offset)
         finally:
             os.close(fd)
 
@@ -81,11 +81,12 @@ def _open_child(at: int, name: bytes, flags: int) -> int:
     return os.open(name, flags | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=at)
 
 
-def _content(fd: int, path: bytes, row: SourceRow) -> Iterator[bytes]:
+def _content(fd: int, path: bytes, row: SourceRow, offset: int) -> Iterator[bytes]:
     """Read exactly as many bytes as were scanned; before and after, the file must be what it was."""
     if not row.describes(fd):
         raise SourceChangedError(path)
-    left = row.size
+    os.lseek(fd, offset, os.SEEK_SET)
+    left = row.size - offset
     while left:
         piece = os.read(fd, min(left, MIB))
         if not piece:

@@ -10,12 +10,15 @@ from threading import Event
 
 from puzzlefs.constants import FRAME_SIZE_LIMIT
 from puzzlefs.errors import CancelledError
-from puzzlefs.records import BLOB, CHUNK, COMPRESSED, SOURCE
+from puzzlefs.records import BLOB, CHUNK, COMPRESSED, SOURCE, BlobRecord
 
 from .chunk import chunks
 from .codec import compress, compress_upstream
+from .plan import Plan
 from .put import BlobDirectory
 from .source import SourceRoot, SourceRow
+from .stream import Stream
+from .trace import Trace, TraceBlob, read_trace, trace_files, write_trace
 from .verity import verity_digest
 
 NONE, UPSTREAM, FRAMES = 0, 1, 2
@@ -46,7 +49,7 @@ class StreamWriter:
         self._root = root
         self._directories = blobs, temporary, sync
         self._compression = compression
-        self._frame_size = frame_size
+        self._form = compression, frame_size if compression == FRAMES else 0
         self._started = False
         self._cancelled = Event()
         self._progress = _Progress()
@@ -58,49 +61,64 @@ class StreamWriter:
         now = self._progress
         return now.files, now.bytes_read, now.chunks, now.repeated, now.written
 
-    def run(self, paths: Sequence[bytes], sources: bytes) -> tuple[bytes, bytes, bytes, bytes]:
+    def run(
+        self, paths: Sequence[bytes], sources: bytes, trace: bytes | None = None, horizon: int = 0
+    ) -> tuple[bytes, bytes, bytes, bytes, bytes]:
         if self._started:
             raise RuntimeError("a stream writer runs once")
         self._started = True
         if len(sources) != len(paths) * SOURCE.size:
             raise ValueError("as many paths as source rows are needed")
         rows = [SourceRow(*row) for row in SOURCE.iter_unpack(sources)]
+        files = trace_files(paths, rows, horizon)
         table = _BlobTable()
         lengths: list[int] = []
         stream: list[int] = []
         with SourceRoot(self._root) as root, BlobDirectory(*self._directories) as store:
-            for chunk in chunks(self._stream(root, paths, rows)):
+            plan = Plan(read_trace(trace or b"", *self._form), files, store.holds)
+            for chunk in _chunks(Stream(root, paths, rows, self._reach), plan):
                 self._check_cancelled()
-                lengths.append(len(chunk))
-                stream.append(self._store(store, table, chunk))
+                if isinstance(chunk, TraceBlob):
+                    lengths.append(chunk.blob.raw_size)
+                    stream.append(self._recall(table, chunk))
+                else:
+                    lengths.append(len(chunk))
+                    stream.append(self._store(store, table, chunk, plan))
                 self._progress.chunks += 1
         spread, counts = _spread([row.size for row in rows], lengths, stream, table.flags)
-        return b"".join(table.rows), spread, pack(f"<{len(counts)}I", *counts), pack(f"<{len(stream)}I", *stream)
+        blobs, numbers = b"".join(table.rows), pack(f"<{len(stream)}I", *stream)
+        left = write_trace(Trace(files, table.trace(), stream), *self._form)
+        return blobs, spread, pack(f"<{len(counts)}I", *counts), numbers, left
 
     def _check_cancelled(self) -> None:
         if self._cancelled.is_set():
             raise CancelledError
 
-    def _stream(self, root: SourceRoot, paths: Sequence[bytes], rows: list[SourceRow]) -> Iterator[bytes]:
-        for path, row in zip(paths, rows, strict=True):
-            self._check_cancelled()
-            for piece in root.content(path, row):
-                self._check_cancelled()
-                self._progress.bytes_read += len(piece)
-                yield piece
-            self._progress.files += 1
+    def _reach(self, files: int, position: int) -> None:
+        self._check_cancelled()
+        self._progress.files = max(files, self._progress.files)
+        self._progress.bytes_read = max(position, self._progress.bytes_read)
 
-    def _store(self, store: BlobDirectory, table: _BlobTable, chunk: bytes) -> int:
+    def _recall(self, table: _BlobTable, known: TraceBlob) -> int:
+        """Take a stored blob for a chunk that an earlier build cut; return its row in the blob table."""
+        if known.content in table.by_content:
+            self._progress.repeated += known.blob.raw_size
+            return table.by_content[known.content]
+        return table.add(known.content, known.blob)
+
+    def _store(self, store: BlobDirectory, table: _BlobTable, chunk: bytes, plan: Plan) -> int:
         """Store a chunk unless it was stored before; return its row in the blob table."""
         content = sha256(chunk).digest()
         if content in table.by_content:
             self._progress.repeated += len(chunk)
             return table.by_content[content]
+        if content in plan.by_content:
+            return table.add(content, plan.by_content[content])
         stored, measured, flags = self._compressed(chunk)
         digest = sha256(stored).digest()
         if store.put(digest, stored):
             self._progress.written += len(stored)
-        return table.add(content, (digest, verity_digest(measured), len(stored), len(chunk), flags, 0))
+        return table.add(content, BlobRecord(digest, verity_digest(measured), len(stored), len(chunk), flags, 0))
 
     def _compressed(self, chunk: bytes) -> tuple[bytes, bytes, int]:
         """Return (bytes to store, bytes whose fs-verity digest is recorded, flags).
@@ -111,7 +129,7 @@ class StreamWriter:
         if self._compression == NONE:
             return chunk, chunk, 0
         upstream = self._compression == UPSTREAM
-        small = compress_upstream(chunk) if upstream else compress(chunk, self._frame_size)
+        small = compress_upstream(chunk) if upstream else compress(chunk, self._form[1])
         if len(small) < len(chunk):
             return small, small, COMPRESSED
         return chunk, small if upstream else chunk, 0
@@ -128,12 +146,35 @@ class _BlobTable:
         self.flags: list[int] = []
         self.by_content: dict[bytes, int] = {}
 
-    def add(self, content: bytes, record: tuple[bytes, bytes, int, int, int, int]) -> int:
+    def add(self, content: bytes, record: BlobRecord) -> int:
         """Append the row of a new content, given by its digest; return its number."""
         self.by_content[content] = len(self.rows)
         self.rows.append(BLOB.pack(*record))
-        self.flags.append(record[4])
+        self.flags.append(record.flags)
         return self.by_content[content]
+
+    def trace(self) -> list[TraceBlob]:
+        """Return the rows with the digests of their contents."""
+        return [
+            TraceBlob(content, BlobRecord(*BLOB.unpack(self.rows[row]))) for content, row in self.by_content.items()
+        ]
+
+
+def _chunks(stream: Stream, plan: Plan) -> Iterator[bytes | TraceBlob]:
+    """Yield every chunk of a stream, or the blob that holds it where that is known without reading."""
+    at = 0
+    while True:
+        while known := plan.chunk_at(at):
+            yield known
+            at += known.blob.raw_size
+        stream.seek(at)
+        if stream.is_over:
+            return
+        for chunk in chunks(stream.pieces()):
+            yield chunk
+            at += len(chunk)
+            if plan.chunk_at(at):
+                break
 
 
 def _spread(sizes: list[int], lengths: list[int], stream: list[int], flags: list[int]) -> tuple[bytes, list[int]]:

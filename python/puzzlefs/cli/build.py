@@ -9,7 +9,9 @@ import shlex
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 
+from puzzlefs.build_cache import default_directory
 from puzzlefs.builder import BuildOptions, BuildResult, Profile, build
 from puzzlefs.errors import UsageError
 from puzzlefs.oci import Platform
@@ -31,6 +33,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--jobs", type=int, default=0, metavar="N", help="worker threads (default: one a CPU)")
     parser.add_argument(
         "--durability", choices=[*Durability], default=Durability.COMMIT, help="what is synced (default: commit)"
+    )
+    cache = parser.add_mutually_exclusive_group()
+    cache.add_argument("--no-cache", action="store_true", help="read every file, keep nothing for later builds")
+    cache.add_argument(
+        "--cache-dir", metavar="DIR", help="where builds note what they read (default: ~/.cache/puzzlefs/builds)"
     )
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
     parser.add_argument("--no-progress", action="store_true", help="no progress bar")
@@ -107,7 +114,14 @@ def _options(options: argparse.Namespace) -> BuildOptions:
         ),
         platform=_platform(options.platform),
         durability=Durability(options.durability),
+        cache=_cache(options),
     )
+
+
+def _cache(options: argparse.Namespace) -> Path | None:
+    if options.no_cache:
+        return None
+    return Path(options.cache_dir) if options.cache_dir else default_directory()
 
 
 def _scan_options(options: argparse.Namespace, upstream: bool) -> ScanOptions:

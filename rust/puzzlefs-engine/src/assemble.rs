@@ -1,7 +1,7 @@
 //! The last stage of a build: what the workers did, put together in stream order.
 
 use puzzlefs_core::tables::{BlobRow, ChunkRow, SourceRow};
-use puzzlefs_core::{Error, Result};
+use puzzlefs_core::{Digest, Error, Result};
 
 use crate::worker::Ledger;
 
@@ -16,12 +16,19 @@ pub struct Stored {
     pub counts: Vec<u32>,
     /// For each chunk in stream order, repeats included, its row in `blobs`.
     pub stream: Vec<u32>,
+    /// The trace of the stream, for the next build.
+    pub trace: Vec<u8>,
 }
 
-/// Puts the tables together, or finds the first error in stream order.
+/// Puts the tables together, or finds the first error in stream order. Returns them, without the
+/// trace, and the digest of the chunk in each blob.
 ///
 /// `cut` holds the lengths of all chunks, or why they are not all; `rows` the files.
-pub fn assemble(ledger: &Ledger, cut: Result<Vec<u32>>, rows: &[SourceRow]) -> Result<Stored> {
+pub fn assemble(
+    ledger: &Ledger,
+    cut: Result<Vec<u32>>,
+    rows: &[SourceRow],
+) -> Result<(Stored, Vec<Digest>)> {
     let mut stored = Stored::default();
     let mut places = vec![None; ledger.slots()];
     while let Some((slot, result)) = ledger.outcome(stored.stream.len()) {
@@ -37,7 +44,13 @@ pub fn assemble(ledger: &Ledger, cut: Result<Vec<u32>>, rows: &[SourceRow]) -> R
         return Err(Error::Cancelled);
     }
     stored.divide(&lengths, rows);
-    Ok(stored)
+    let mut contents = vec![Digest::default(); stored.blobs.len()];
+    for (digest, slot) in ledger.contents() {
+        if let Some(row) = places[slot] {
+            contents[row as usize] = *digest;
+        }
+    }
+    Ok((stored, contents))
 }
 
 impl Stored {
@@ -79,7 +92,8 @@ mod tests {
     fn chunks_that_no_worker_took_mean_that_the_build_was_cancelled() {
         let ledger = Ledger::default();
         assert_eq!(assemble(&ledger, Ok(vec![9]), &[]), Err(Error::Cancelled));
-        assert_eq!(assemble(&ledger, Ok(vec![]), &[]), Ok(Stored::default()));
+        let nothing = (Stored::default(), vec![]);
+        assert_eq!(assemble(&ledger, Ok(vec![]), &[]), Ok(nothing));
         assert_eq!(assemble(&ledger, Err(Error::Os(5)), &[]), Err(Error::Os(5)));
     }
 }

@@ -1,97 +1,146 @@
-//! The first stage of a build: reads files into blocks, one after another, and cuts them into chunks.
+//! The first stage of a build: reads the stream into blocks and cuts it into chunks, passing by those
+//! that are known.
 
 use std::sync::Arc;
 
 use crossbeam_channel::Sender;
 use puzzlefs_core::chunk::next_cut;
 use puzzlefs_core::limits::CHUNK_MAX;
-use puzzlefs_core::tables::SourceRow;
 use puzzlefs_core::{Error, Result};
 
 use crate::block::{BLOCK_SIZE, Block, Blocks, Chunk};
-use crate::progress::Progress;
-use crate::source::SourceRoot;
+use crate::plan::Plan;
+use crate::stream::Stream;
+use crate::worker::Shared;
+
+/// Bytes read at once where known chunks are near: what is read beyond the cut was read in vain.
+const STEP: usize = 1 << 16;
 
 /// Reads and cuts; made for one stream.
-pub struct Cutter<'a> {
-    root: &'a SourceRoot,
-    progress: &'a Progress,
+pub struct Cutter<'a, P> {
+    stream: Stream<'a, P>,
+    plan: Plan<'a>,
+    shared: &'a Shared<'a>,
     queue: Sender<Chunk>,
     blocks: Blocks,
     block: Block,
     filled: usize,
+    /// Where in the stream the block begins; there is a cut.
+    at: u64,
     lengths: Vec<u32>,
 }
 
-impl<'a> Cutter<'a> {
-    /// Makes a cutter that hands its chunks to `queue`.
-    pub fn new(root: &'a SourceRoot, progress: &'a Progress, queue: Sender<Chunk>) -> Self {
+impl<'a, P: AsRef<[u8]>> Cutter<'a, P> {
+    /// Makes a cutter that hands chunks to `queue`, known ones to the ledger.
+    pub fn new(
+        stream: Stream<'a, P>,
+        plan: Plan<'a>,
+        shared: &'a Shared<'a>,
+        queue: Sender<Chunk>,
+    ) -> Self {
         let mut blocks = Blocks::new();
         let block = blocks.take();
         Self {
-            root,
-            progress,
+            stream,
+            plan,
+            shared,
             queue,
             blocks,
             block,
             filled: 0,
+            at: 0,
             lengths: Vec::new(),
         }
     }
 
-    /// Cuts the files; returns the length of each chunk in stream order.
-    pub fn run(mut self, paths: &[impl AsRef<[u8]>], rows: &[SourceRow]) -> Result<Vec<u32>> {
-        for (path, row) in paths.iter().zip(rows) {
-            self.append(path.as_ref(), *row)?;
-        }
-        self.cut(true)?;
-        Ok(self.lengths)
-    }
-
-    /// Appends a file's bytes, exactly as many as its row says, to the stream.
-    fn append(&mut self, path: &[u8], row: SourceRow) -> Result<()> {
-        self.progress.check(self.lengths.len())?;
-        let file = self.root.file(path, row)?;
-        let mut left = row.size;
-        while left > 0 {
-            if self.filled == BLOCK_SIZE {
-                self.cut(false)?;
+    /// Cuts the stream; returns the length of each chunk in stream order.
+    pub fn run(mut self) -> Result<Vec<u32>> {
+        loop {
+            self.pass()?;
+            if self.stream.is_over() {
+                return Ok(self.lengths);
             }
-            let room = &mut self.block.bytes_mut()[self.filled..];
-            let wanted = room.len().min(usize::try_from(left).unwrap_or(usize::MAX));
-            let count = file.read(&mut room[..wanted])?;
-            self.filled += count;
-            left -= count as u64;
-            self.progress.bytes_read(count);
+            self.read()?;
         }
-        self.progress.file_read();
-        file.check()
     }
 
-    /// Hands out the chunks of the block; what cannot be cut yet begins the next block.
-    fn cut(&mut self, last: bool) -> Result<()> {
-        self.progress.check(self.lengths.len())?;
-        let bytes = &self.block.bytes()[..self.filled];
-        let first = self.lengths.len();
-        let mut rest = bytes;
-        while rest.len() >= CHUNK_MAX || (last && !rest.is_empty()) {
-            let length = next_cut(rest);
-            rest = &rest[length..];
-            self.lengths.push(length as u32);
+    /// Passes by chunks that are known.
+    fn pass(&mut self) -> Result<()> {
+        while let Some(known) = self.plan.chunk_at(self.at) {
+            self.shared.progress.check(self.lengths.len())?;
+            self.shared.recall(self.lengths.len(), known);
+            self.note(known.blob.raw_size as u32);
         }
-        let mut at = 0;
-        let end = self.filled - rest.len();
-        self.filled = rest.len();
+        self.stream.seek(self.at)
+    }
+
+    /// Reads and cuts up to the end, or to a chunk that is known.
+    fn read(&mut self) -> Result<()> {
+        self.filled = 0;
+        loop {
+            self.shared.progress.check(self.lengths.len())?;
+            let hasty = self.plan.is_near(self.at, self.at + BLOCK_SIZE as u64);
+            let end = if hasty {
+                self.filled + STEP
+            } else {
+                BLOCK_SIZE
+            };
+            let room = &mut self.block.bytes_mut()[self.filled..end.min(BLOCK_SIZE)];
+            self.filled += self.stream.read(room)?;
+            let last = self.stream.is_over();
+            if self.cut(hasty, last)? || last {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Hands out the chunks of the block; what cannot be cut yet begins the next block. Tells whether
+    /// it came to a chunk that is known.
+    fn cut(&mut self, hasty: bool, last: bool) -> Result<bool> {
+        let first = self.lengths.len();
+        let mut end = 0;
+        let mut known = false;
+        while let Some(length) = next_chunk(&self.block.bytes()[end..self.filled], hasty, last) {
+            end += length;
+            self.note(length as u32);
+            known = self.plan.chunk_at(self.at).is_some();
+            if known {
+                break;
+            }
+        }
+        if end == 0 {
+            return Ok(false);
+        }
         let full = Arc::new(std::mem::replace(&mut self.block, self.blocks.take()));
-        self.block.bytes_mut()[..self.filled]
-            .copy_from_slice(&full.bytes()[end..end + self.filled]);
+        let rest = &full.bytes()[end..self.filled];
+        self.filled = rest.len();
+        self.block.bytes_mut()[..rest.len()].copy_from_slice(rest);
+        let mut at = 0;
         for number in first..self.lengths.len() {
             let range = at..at + self.lengths[number] as usize;
             at = range.end;
-            self.progress.chunk_cut();
             let chunk = Chunk::new(number, Arc::clone(&full), range);
             self.queue.send(chunk).map_err(|_| Error::Cancelled)?;
         }
-        Ok(())
+        Ok(known)
     }
+
+    fn note(&mut self, length: u32) {
+        self.at += u64::from(length);
+        self.lengths.push(length);
+        self.shared.progress.chunk_cut();
+    }
+}
+
+/// Returns the length of the next chunk, `None` if that takes more bytes to tell.
+///
+/// A cut that is found stays where it is whatever follows. Looking for it before all the bytes that
+/// may be needed are there costs time if it is not there: only who is `hasty` does so.
+fn next_chunk(rest: &[u8], hasty: bool, last: bool) -> Option<usize> {
+    let whole = rest.len() >= CHUNK_MAX || (last && !rest.is_empty());
+    if !whole && !hasty {
+        return None;
+    }
+    let length = next_cut(rest);
+    (whole || length < rest.len() & !1).then_some(length)
 }

@@ -16,12 +16,16 @@ mod extract_restore;
 mod extract_tree;
 mod fsverity;
 mod hash;
+mod known;
 mod lru;
+mod plan;
 mod progress;
 mod put;
 mod reader;
 mod seek_table;
 mod source;
+mod stream;
+mod trace;
 mod worker;
 mod writer;
 

@@ -63,14 +63,10 @@ impl Progress {
         }
     }
 
-    /// Counts a file that was read.
-    pub fn file_read(&self) {
-        self.files.fetch_add(1, Relaxed);
-    }
-
-    /// Counts bytes that were read.
-    pub fn bytes_read(&self, count: usize) {
-        self.bytes.fetch_add(count as u64, Relaxed);
+    /// Notes how many files and bytes of the stream are read, or need not be.
+    pub fn reach(&self, files: usize, bytes: u64) {
+        self.files.fetch_max(files as u64, Relaxed);
+        self.bytes.fetch_max(bytes, Relaxed);
     }
 
     /// Counts a chunk.

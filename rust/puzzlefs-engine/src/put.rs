@@ -8,6 +8,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use puzzlefs_core::digest::Hex;
+use puzzlefs_core::tables::BlobRow;
 use puzzlefs_core::{Digest, Error, Result};
 use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags};
 use rustix::io::{Errno, retry_on_intr};
@@ -47,6 +48,11 @@ impl BlobDirectory {
                 errno: errno.raw_os_error(),
             }
         })
+    }
+
+    /// Tells whether a file of the blob's name and size is there.
+    pub fn holds(&self, blob: &BlobRow) -> bool {
+        self.has(&Hex(&blob.digest).to_string(), blob.size) == Ok(true)
     }
 
     fn put_named(&self, name: &str, content: &[u8]) -> rustix::io::Result<bool> {

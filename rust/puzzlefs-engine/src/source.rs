@@ -7,7 +7,7 @@ use std::path::Path;
 
 use puzzlefs_core::tables::SourceRow;
 use puzzlefs_core::{Error, Result};
-use rustix::fs::{CWD, FileType, Mode, OFlags, ResolveFlags};
+use rustix::fs::{CWD, FileType, Mode, OFlags, ResolveFlags, SeekFrom};
 use rustix::io::{Errno, retry_on_intr};
 
 /// Bytes of a path that one system call takes; the kernel's limit is 4,096 with the final NUL.
@@ -61,8 +61,8 @@ impl SourceRoot {
         Ok(Self { root, resolves })
     }
 
-    /// Opens a file, which must be what `row` says.
-    pub fn file<'a>(&self, path: &'a [u8], row: SourceRow) -> Result<SourceFile<'a>> {
+    /// Opens a file, which must be what `row` says, to be read from `offset` on.
+    pub fn file<'a>(&self, path: &'a [u8], row: SourceRow, offset: u64) -> Result<SourceFile<'a>> {
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
         // Only a file's owner may leave its access time alone.
         let file = self
@@ -77,6 +77,10 @@ impl SourceRoot {
             .map_err(|errno| source_error(path, errno))?;
         let file = SourceFile { path, row, file };
         file.check()?;
+        if offset > 0 {
+            rustix::fs::seek(&file.file, SeekFrom::Start(offset))
+                .map_err(|errno| source_error(path, errno))?;
+        }
         Ok(file)
     }
 
@@ -200,11 +204,11 @@ mod tests {
         for resolves in [false, true] {
             let root = root(home.path(), resolves);
             let mut buffer = [0; 16];
-            let file = root.file(b"a/b/file", row).unwrap();
+            let file = root.file(b"a/b/file", row, 0).unwrap();
             assert_eq!(file.read(&mut buffer), Ok(7));
             assert_eq!(&buffer[..7], b"content");
             for bad in ["link/b/file", "file", "../x", "a/missing", ""] {
-                let error = root.file(bad.as_bytes(), row).err();
+                let error = root.file(bad.as_bytes(), row, 0).err();
                 assert!(
                     matches!(error, Some(Error::Source { .. })),
                     "{bad}: {error:?}"
@@ -232,7 +236,7 @@ mod tests {
         for resolves in [false, true] {
             assert!(
                 root(home.path(), resolves)
-                    .file(path.as_bytes(), row)
+                    .file(path.as_bytes(), row, 0)
                     .is_ok()
             );
         }
@@ -268,9 +272,9 @@ mod tests {
             path: b"file".to_vec(),
         });
         for row in wrong {
-            assert_eq!(root.file(b"file", row).err(), changed);
+            assert_eq!(root.file(b"file", row, 0).err(), changed);
         }
-        let file = root.file(b"file", before).unwrap();
+        let file = root.file(b"file", before, 0).unwrap();
         fs::write(&path, b"cont").unwrap();
         assert_eq!(file.read(&mut [0; 16]), Ok(4));
         assert_eq!(file.read(&mut [0; 16]).err(), changed);

@@ -11,8 +11,10 @@ use puzzlefs_core::{Digest, Result};
 
 use crate::block::Chunk;
 use crate::codec::Compressor;
+use crate::known::Known;
 use crate::progress::Progress;
 use crate::put::BlobDirectory;
+use crate::trace::TraceBlob;
 
 /// How blobs are compressed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,6 +58,13 @@ impl Ledger {
         Some((slot, self.blobs.get(slot)?.as_ref()?))
     }
 
+    /// Returns the digest of each content that was met, and its slot.
+    pub fn contents(&self) -> impl Iterator<Item = (&Digest, usize)> {
+        self.slots
+            .iter()
+            .map(|(digest, slot)| (digest, *slot as usize))
+    }
+
     /// Returns the number of slots.
     pub fn slots(&self) -> usize {
         self.blobs.len()
@@ -68,6 +77,8 @@ pub struct Shared<'a> {
     pub directory: &'a BlobDirectory,
     /// How they are compressed.
     pub compression: Compression,
+    /// Chunks of an earlier build.
+    pub known: &'a Known,
     /// Counters and the reasons to stop.
     pub progress: &'a Progress,
     /// What happened to the chunks.
@@ -92,6 +103,15 @@ impl Shared<'_> {
         }
     }
 
+    /// Notes that chunk `number` is one of an earlier build, whose blob is stored.
+    pub fn recall(&self, number: usize, known: &TraceBlob) {
+        let mut ledger = self.ledger();
+        match ledger.claim(number, known.content) {
+            Some(slot) => ledger.blobs[slot as usize] = Some(Ok(known.blob)),
+            None => self.progress.bytes_repeated(known.blob.raw_size as usize),
+        }
+    }
+
     /// Stores one chunk, unless a worker has met its content before.
     fn store(&self, chunk: &Chunk, encoder: &mut Encoder) {
         let raw = sha256(chunk.bytes());
@@ -100,7 +120,10 @@ impl Shared<'_> {
             self.progress.bytes_repeated(chunk.bytes().len());
             return;
         };
-        let result = self.store_new(chunk.bytes(), raw, encoder);
+        let result = match self.known.blob(&raw) {
+            Some(blob) => Ok(blob),
+            None => self.store_new(chunk.bytes(), raw, encoder),
+        };
         if result.is_err() {
             self.progress.fail(chunk.number);
         }

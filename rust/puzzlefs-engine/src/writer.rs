@@ -8,14 +8,18 @@ use std::thread;
 
 use crossbeam_channel::Receiver;
 use puzzlefs_core::tables::SourceRow;
-use puzzlefs_core::{Error, Result};
+use puzzlefs_core::{Digest, Error, Result};
 
 use crate::assemble::{Stored, assemble};
 use crate::block::Chunk;
 use crate::cutter::Cutter;
+use crate::known::Known;
+use crate::plan::Plan;
 use crate::progress::Progress;
 use crate::put::BlobDirectory;
 use crate::source::SourceRoot;
+use crate::stream::Stream;
+use crate::trace::{Trace, TraceBlob, TraceFile};
 use crate::worker::{Compression, Ledger, Shared};
 
 /// More threads than this do not make a build faster.
@@ -64,32 +68,48 @@ impl StreamWriter {
 
     /// Stores the files `paths`, relative to the root, which must be what `rows` say.
     ///
+    /// `trace` is what an earlier run gave, or anything else, which is no help; of files that changed
+    /// at `horizon` (nanoseconds since the epoch) or later the new trace says nothing.
+    ///
     /// Fails with `Source`, `SourceChanged`, `Store` or `Cancelled`; of several errors, the first in
     /// stream order is returned. Blobs written by then stay. A writer runs once: its
     /// counters go on, and a cancelled one stays cancelled.
-    pub fn run(&self, paths: &[impl AsRef<[u8]>], rows: &[SourceRow]) -> Result<Stored> {
+    pub fn run(
+        &self,
+        paths: &[impl AsRef<[u8]>],
+        rows: &[SourceRow],
+        trace: &[u8],
+        horizon: i64,
+    ) -> Result<Stored> {
         if paths.len() != rows.len() {
             return Err(Error::Contradiction("paths and sources differ in number"));
         }
         let options = &self.options;
         let root = SourceRoot::open(&options.root)?;
         let directory = BlobDirectory::open(&options.blobs, &options.temporary, options.sync)?;
+        let known = Known::new(Trace::read(trace, options.compression), &directory);
+        let files = files(paths, rows, horizon);
+        let plan = Plan::new(&known, &files);
         let shared = Shared {
             directory: &directory,
             compression: options.compression,
+            known: &known,
             progress: &self.progress,
             ledger: Mutex::new(Ledger::default()),
         };
         let (sender, queue) = crossbeam_channel::unbounded();
+        let stream = Stream::new(&root, paths, rows, &self.progress);
         let cut = thread::scope(|scope| {
             self.hire(scope, &shared, queue)?;
-            Cutter::new(&root, &self.progress, sender).run(paths, rows)
+            Cutter::new(stream, plan, &shared, sender).run()
         });
         let ledger = shared
             .ledger
             .into_inner()
             .unwrap_or_else(PoisonError::into_inner);
-        assemble(&ledger, cut, rows)
+        let (mut stored, contents) = assemble(&ledger, cut, rows)?;
+        stored.trace = write_trace(&stored, &contents, files).write(options.compression);
+        Ok(stored)
     }
 
     /// Starts the workers; a system that has no room for all of them gets by with fewer.
@@ -109,5 +129,24 @@ impl StreamWriter {
             }
         }
         Ok(())
+    }
+}
+
+/// Returns what a trace says of the files with content.
+fn files(paths: &[impl AsRef<[u8]>], rows: &[SourceRow], horizon: i64) -> Vec<TraceFile> {
+    let files = paths.iter().zip(rows).filter(|(_, row)| row.size > 0);
+    files
+        .map(|(path, row)| TraceFile::new(path.as_ref(), row, horizon))
+        .collect()
+}
+
+fn write_trace(stored: &Stored, contents: &[Digest], files: Vec<TraceFile>) -> Trace {
+    let blobs = contents.iter().zip(&stored.blobs);
+    Trace {
+        files,
+        blobs: blobs
+            .map(|(&content, &blob)| TraceBlob { content, blob })
+            .collect(),
+        chunks: stored.stream.clone(),
     }
 }

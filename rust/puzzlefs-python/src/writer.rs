@@ -12,8 +12,9 @@ use pyo3::types::PyBytes;
 use crate::codec::checked_frame_size;
 use crate::detach::detach;
 
-/// (blobs, chunks, counts, stream) as `run` returns them.
+/// (blobs, chunks, counts, stream, trace) as `run` returns them.
 type Tables<'py> = (
+    Bound<'py, PyBytes>,
     Bound<'py, PyBytes>,
     Bound<'py, PyBytes>,
     Bound<'py, PyBytes>,
@@ -65,11 +66,14 @@ impl StreamWriter {
     }
 
     /// Store the files `paths` (relative to root, stream order) with `records.SOURCE` rows.
+    #[pyo3(signature = (paths, sources, trace=None, horizon=0))]
     fn run<'py>(
         &self,
         py: Python<'py>,
         paths: Vec<PyBackedBytes>,
         sources: PyBackedBytes,
+        trace: Option<PyBackedBytes>,
+        horizon: i64,
     ) -> PyResult<Tables<'py>> {
         if self.started.swap(true, Ordering::Relaxed) {
             return Err(PyRuntimeError::new_err("a stream writer runs once"));
@@ -78,7 +82,9 @@ impl StreamWriter {
             .filter(|rows| rows.len() == paths.len())
             .ok_or_else(|| PyValueError::new_err("as many paths as source rows are needed"))?;
         let tables = detach(py, || {
-            let stored = self.engine.run(&paths, &rows)?;
+            let stored =
+                self.engine
+                    .run(&paths, &rows, trace.as_deref().unwrap_or(b""), horizon)?;
             let numbers = |table: &[u32]| {
                 table
                     .iter()
@@ -90,6 +96,7 @@ impl StreamWriter {
                 ChunkRow::pack(&stored.chunks),
                 numbers(&stored.counts),
                 numbers(&stored.stream),
+                stored.trace,
             ])
         })?;
         Ok(tables.map(|table| PyBytes::new(py, &table)).into())

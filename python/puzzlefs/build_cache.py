@@ -1,0 +1,137 @@
+"""What a build keeps for the next one of the same tree, outside the store: its stream's trace.
+
+The cache is only ever a saving of time: each file can be deleted, whatever is damaged or of another
+version counts as missing, and no blob is taken for stored that the store has not. But who writes it
+decides which digests a build believes, so the directory must belong to the user alone.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import stat
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from hashlib import sha256
+from pathlib import Path
+
+from puzzlefs import __version__
+
+_SUFFIX = ".trace"
+_UNFINISHED = ".tmp"
+_FILE_LIMIT = 32
+_BYTE_LIMIT = 1 << 30
+_UNFINISHED_SECONDS = 3600
+# A file changed this shortly before a build may change again without its times showing it.
+_TICK_NANOSECONDS = 2_000_000_000
+
+
+def default_directory() -> Path:
+    """Return $XDG_CACHE_HOME/puzzlefs/builds, or the same below ~/.cache."""
+    home = os.environ.get("XDG_CACHE_HOME", "")
+    base = Path(home) if home.startswith("/") else Path.home() / ".cache"
+    return base / "puzzlefs" / "builds"
+
+
+def horizon() -> int:
+    """Return the time (ns since the epoch) of change from which on a file is too fresh to be told."""
+    return time.time_ns() - _TICK_NANOSECONDS
+
+
+class BuildCache:
+    """The traces of builds into one store in one form, one for each tree.
+
+    directory  where they are kept; made, for this user alone, when a trace is saved
+    form       all that decides how a chunk is stored, besides its bytes
+    """
+
+    def __init__(self, directory: Path, store: Path, tree: Path, form: str) -> None:
+        self._directory = directory
+        self._prefix = _name(os.path.realpath(store), form, __version__)
+        self._file = f"{self._prefix}-{_name(os.path.realpath(tree))}{_SUFFIX}"
+
+    def load(self) -> bytes:
+        """Return the trace of the last build of this tree, else of any tree into this store, else b""."""
+        with suppress(OSError), self._opened() as at:
+            traces = [name for _, _, name in _listed(at) if name.startswith(self._prefix)]
+            for name in [self._file, *traces[:1]]:
+                content = _read(at, name)
+                if content:
+                    return content
+        return b""
+
+    def save(self, trace: bytes) -> None:
+        """Keep a trace, in one step, and delete what is too much. Raises `OSError`."""
+        self._directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+        with self._opened() as at:
+            unfinished = f"{secrets.token_hex(8)}{_UNFINISHED}"
+            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+            try:
+                with open(os.open(unfinished, flags, 0o600, dir_fd=at), "wb") as file:
+                    file.write(sha256(trace).digest() + trace)
+                os.rename(unfinished, self._file, src_dir_fd=at, dst_dir_fd=at)
+            except OSError:
+                with suppress(OSError):
+                    os.unlink(unfinished, dir_fd=at)
+                raise
+            _prune(at)
+
+    @contextmanager
+    def _opened(self) -> Iterator[int]:
+        """Give a descriptor of the directory. Raises `PermissionError` where others may write to it."""
+        at = os.open(self._directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            if not _is_private(os.fstat(at)):
+                raise PermissionError(f"{self._directory}: not this user's alone")
+            yield at
+        finally:
+            os.close(at)
+
+
+def _name(*parts: str) -> str:
+    return sha256(b"\0".join(map(os.fsencode, parts))).hexdigest()[:32]
+
+
+def _is_private(status: os.stat_result) -> bool:
+    return status.st_uid == os.geteuid() and not status.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
+
+
+def _read(at: int, name: str) -> bytes:
+    """Return a file's trace, b"" where it is none."""
+    flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+    try:
+        descriptor = os.open(name, flags, dir_fd=at)
+    except OSError:
+        return b""
+    with open(descriptor, "rb") as file:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode) or not _is_private(status) or status.st_size > _BYTE_LIMIT:
+            return b""
+        digest, trace = file.read(32), file.read(status.st_size)
+    return trace if sha256(trace).digest() == digest else b""
+
+
+def _listed(at: int, suffix: str = _SUFFIX) -> list[tuple[float, int, str]]:
+    """Return (time, size, name) of the files of a kind, newest first."""
+    found = []
+    with os.scandir(at) as entries:
+        for entry in entries:
+            if entry.name.endswith(suffix):
+                with suppress(OSError):
+                    status = entry.stat(follow_symlinks=False)
+                    found.append((status.st_mtime, status.st_size, entry.name))
+    return sorted(found, reverse=True)
+
+
+def _prune(at: int) -> None:
+    """Delete the oldest traces beyond the limits, and what killed builds left."""
+    old = [name for modified, _, name in _listed(at, _UNFINISHED) if modified < time.time() - _UNFINISHED_SECONDS]
+    total = 0
+    for number, (_, size, name) in enumerate(_listed(at)):
+        total += size
+        if number >= _FILE_LIMIT or total > _BYTE_LIMIT:
+            old.append(name)
+    for name in old:
+        with suppress(OSError):
+            os.unlink(name, dir_fd=at)
