@@ -10,7 +10,8 @@ import pytest
 
 from puzzlefs import constants
 from puzzlefs._native import Backend, load
-from puzzlefs.records import CHUNK, COMPRESSED, ENTRY, INODE, SOURCE, VERITY, Kind, Vector
+from puzzlefs.records import CHUNK, COMPRESSED, ENTRY, INODE, SOURCE, VERITY, Kind
+from puzzlefs.rows import Vector
 
 
 @pytest.fixture(params=["rust", "python"])

@@ -15,7 +15,8 @@ from pytest_benchmark.fixture import BenchmarkFixture
 
 from puzzlefs import constants
 from puzzlefs._native import Backend
-from puzzlefs.records import BLOB, CHUNK, ENTRY, INODE, VERITY, Kind, Vector
+from puzzlefs.records import BLOB, CHUNK, ENTRY, INODE, VERITY, Kind
+from puzzlefs.rows import Vector
 
 Tables = tuple[bytes, bytes, Vector]
 Tree = tuple[bytes, list[bytes], bytes]

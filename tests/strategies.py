@@ -12,7 +12,8 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from puzzlefs.records import CHUNK, COMPRESSED, ENTRY, HAS_ADDITIONAL, INODE, VERITY, XATTR, Kind, Vector
+from puzzlefs.records import CHUNK, COMPRESSED, ENTRY, HAS_ADDITIONAL, INODE, VERITY, XATTR, Kind
+from puzzlefs.rows import Vector
 
 U64 = (1 << 64) - 1
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
 __version__ = "0.1.0"
 
+# The name that type checkers know; importing `typing` would be a tenth of a command's start.
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from puzzlefs._native import backend as backend
     from puzzlefs.builder import BuildOptions as BuildOptions
     from puzzlefs.builder import BuildResult as BuildResult

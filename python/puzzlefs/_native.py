@@ -7,12 +7,18 @@ compiled backend is used where it is installed. Both give the same bytes and the
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
-from importlib import import_module, util
-from typing import Protocol, cast
 
 from puzzlefs.errors import UnsupportedError, UsageError
-from puzzlefs.records import Vector
+
+# The contract is for type checkers; to every command, importing `typing` would be a tenth of its start.
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Any, Protocol
+
+    from puzzlefs.rows import Vector
+else:
+    Protocol = object
 
 RawRootfs = tuple[int, bytes, bytes, list[tuple[bytes, bytes, bytes, bytes, bytes]]]
 """(manifest version, digest table, verity table, vectors uppermost first)."""
@@ -174,6 +180,9 @@ class Backend(Protocol):
     def hash_file(self, fd: int) -> tuple[int, bytes, bytes]:
         """Return (size, sha256, fs-verity digest) of a file, read from its start by position."""
 
+    def hash_bytes(self, data: bytes) -> tuple[bytes, bytes]:
+        """Return (sha256, fs-verity digest) of `data`, in one pass."""
+
     def compress(self, data: bytes, frame_size: int) -> bytes:
         """Return `data` as Zstandard frames of `frame_size` bytes at level 3 and a seek table.
 
@@ -208,19 +217,28 @@ def _choose() -> tuple[str, Backend]:
     wanted = os.environ.get("PUZZLEFS_BACKEND", "")
     if wanted not in ("", "rust", "python"):
         raise UsageError(f"PUZZLEFS_BACKEND is {wanted!r}: not 'rust' or 'python'")
-    compiled = util.find_spec("puzzlefs._rust") is not None
-    if wanted == "rust" and not compiled:
+    if wanted == "python":
+        return wanted, load(wanted)
+    try:
+        return "rust", load("rust")
+    except ModuleNotFoundError as error:
+        if error.name != "puzzlefs._rust":
+            raise
+    if wanted == "rust":
         raise UnsupportedError("PUZZLEFS_BACKEND is 'rust', but the compiled extension is not installed")
-    name = wanted or ("rust" if compiled else "python")
-    return name, load(name)
+    return "python", load("python")
 
 
 def load(name: str) -> Backend:
     """Return the backend called `name` ("rust" or "python"), whatever the environment says."""
     from puzzlefs import __version__
 
-    module = import_module("puzzlefs._rust" if name == "rust" else "puzzlefs._fallback")
-    backend = cast(Backend, module)
+    module: Any
+    if name == "rust":
+        import puzzlefs._rust as module
+    else:
+        import puzzlefs._fallback as module
+    backend: Backend = module
     if backend.__version__ != __version__:
         raise UnsupportedError(f"the {name} backend is version {backend.__version__}, the package {__version__}")
     return backend

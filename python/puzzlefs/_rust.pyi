@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import final
 
 from puzzlefs._native import InodeStat, RawRootfs, Unpacked
-from puzzlefs.records import Vector
+from puzzlefs.rows import Vector
 
 __all__ = [
     "Index",
@@ -17,6 +17,7 @@ __all__ = [
     "decode_rootfs",
     "decompress",
     "encode_rootfs",
+    "hash_bytes",
     "hash_file",
     "verity_digest",
 ]
@@ -27,6 +28,7 @@ __version__: str
 
 def cut_lengths(data: bytes) -> list[int]: ...
 def verity_digest(data: bytes) -> bytes: ...
+def hash_bytes(data: bytes) -> tuple[bytes, bytes]: ...
 def hash_file(fd: int) -> tuple[int, bytes, bytes]: ...
 
 # codec

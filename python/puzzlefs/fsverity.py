@@ -10,9 +10,8 @@ import fcntl
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from struct import Struct
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from puzzlefs import constants, mountinfo
 from puzzlefs._native import native
@@ -34,8 +33,7 @@ _UNSUPPORTED: Final = (errno.ENOTTY, errno.EOPNOTSUPP)
 _NO_ENTRY: Final = bytes(32)
 
 
-@dataclass(frozen=True, slots=True)
-class VerityResult:
+class VerityResult(NamedTuple):
     """How many files are now under fs-verity, and how many of them already were."""
 
     files: int

@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import io
 import os
-from collections.abc import Callable, Iterator
 from functools import cached_property
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, overload
 
 from puzzlefs import constants
-from puzzlefs._native import Index, Reader, native
+from puzzlefs._native import native
 from puzzlefs.errors import IntegrityError, NotFoundError
 from puzzlefs.names import ImageName, parse_verity
 from puzzlefs.oci import Descriptor, Manifest, Platform, parse_object
 from puzzlefs.records import Kind
 from puzzlefs.store import Store
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+    from typing import Any, overload
+
+    from puzzlefs._native import Index, Reader
     from puzzlefs.extract import ExtractResult
     from puzzlefs.verify import VerifyReport
     from puzzlefs.vfs import Filesystem
@@ -30,10 +33,12 @@ _LINK_LIMIT = 40
 class _Open:
     """`Image.open(name)` opens an image; `image.open(path)` opens a file of it."""
 
-    @overload
-    def __get__(self, instance: None, owner: type[Image]) -> Callable[..., Image]: ...
-    @overload
-    def __get__(self, instance: Image, owner: type[Image]) -> Callable[[Path | str | bytes], io.BufferedReader]: ...
+    if TYPE_CHECKING:
+
+        @overload
+        def __get__(self, instance: None, owner: type[Image]) -> Callable[..., Image]: ...
+        @overload
+        def __get__(self, instance: Image, owner: type[Image]) -> Callable[[Path | str | bytes], io.BufferedReader]: ...
 
     def __get__(self, instance: Image | None, owner: type[Image]) -> Callable[..., Any]:
         return owner._open_image if instance is None else instance._open_file
@@ -45,7 +50,6 @@ class Image:
     name        what it was opened as
     descriptor  the manifest's descriptor, as the index has it
     manifest    the manifest, its bytes checked against the descriptor's digest
-    blobs       the directory of the blobs
     pinned      whether the caller gave the manifest's fs-verity digest
     """
 
@@ -57,7 +61,6 @@ class Image:
         self.descriptor = descriptor
         self.content = content
         self.manifest = Manifest.parse(content)
-        self.blobs = store.blobs
         self.pinned = pinned
 
     open = _Open()
@@ -70,12 +73,17 @@ class Image:
         which anybody may change, is trusted for nothing. Raises `NotFoundError`, `IntegrityError`.
         """
         parsed = ImageName.parse(name) if isinstance(name, str) else name
-        store = Store.open(parsed.layout)
+        store = Store.open(parsed.directory)
         descriptor = store.resolve(parsed.reference, platform)
-        content = store.get(descriptor, constants.JSON_SIZE_LIMIT)
-        if digest is not None and native.verity_digest(content) != parse_verity(digest):
+        content, verity = store.get_measured(descriptor, constants.JSON_SIZE_LIMIT)
+        if digest is not None and verity != parse_verity(digest):
             raise IntegrityError(f"{parsed}: the manifest's fs-verity digest is not {digest.lower()}")
         return cls(parsed, store, descriptor, content, pinned=digest is not None)
+
+    @property
+    def blobs(self) -> Path:
+        """The directory of the blobs."""
+        return self.store.blobs
 
     @property
     def verity(self) -> str:
@@ -86,12 +94,12 @@ class Image:
     def rootfs(self) -> bytes:
         """The rootfs blob, checked against its descriptor and its fs-verity annotation."""
         descriptor = self.manifest.rootfs
-        blob = self.store.get(descriptor, constants.ROOTFS_SIZE_LIMIT)
+        blob, verity = self.store.get_measured(descriptor, constants.ROOTFS_SIZE_LIMIT)
         stated = descriptor.annotations.get(constants.ROOTFS_VERITY)
         if stated is None:
             if self.pinned:
                 raise IntegrityError(f"{self.name}: the manifest names no fs-verity digest of the rootfs blob")
-        elif native.verity_digest(blob).hex() != stated:
+        elif verity.hex() != stated:
             raise IntegrityError(f"{self.name}: the rootfs blob's fs-verity digest is not {stated}")
         return blob
 
@@ -107,7 +115,7 @@ class Image:
         checked each time it is taken from disk, another one each blob on first use.
         """
         level = (VERIFY_ALWAYS if self.pinned else VERIFY_ONCE) if verify is None else verify
-        return native.Reader(self.index, os.fsencode(self.blobs), level, cache_size)
+        return native.Reader(self.index, os.fsencode(self.store.blob_directory), level, cache_size)
 
     @cached_property
     def config(self) -> dict[str, Any] | None:
@@ -122,7 +130,11 @@ class Image:
         """The image as a filesystem, with a reader of its own."""
         from puzzlefs.vfs import Filesystem
 
-        return Filesystem(self.index, self.reader())
+        return Filesystem(self.index, self._reader)
+
+    @cached_property
+    def _reader(self) -> Reader:
+        return self.reader()
 
     def walk(self) -> Iterator[tuple[bytes, int]]:
         """Yield (path relative to the root, inode number) of everything, parents first, by name."""
@@ -169,7 +181,7 @@ class Image:
         stat = self.index.stat(ino)
         if stat[1] != Kind.FILE:
             raise NotFoundError(f"{os.fsdecode(path)}: not a regular file")
-        return io.BufferedReader(_File(self.filesystem.reader, ino, stat[7]), constants.MIB)
+        return io.BufferedReader(_File(self._reader, ino, stat[7]), constants.MIB)
 
     def verify(self, digest: str | None = None) -> VerifyReport:
         """Recompute every digest of the image and the whole fs-verity chain (`verify.verify`)."""
@@ -181,7 +193,7 @@ class Image:
         """Unpack the image into an absent or empty directory."""
         from puzzlefs.extract import extract
 
-        return extract(self, Path(directory), same_owner=same_owner)
+        return extract(self, directory, same_owner=same_owner)
 
 
 def _components(path: bytes) -> list[bytes]:

@@ -4,28 +4,41 @@ from __future__ import annotations
 
 import os
 import re
-from pathlib import Path
-from typing import NamedTuple
 
-_TABLE = Path("/proc/self/mountinfo")
+from puzzlefs.value import Value
+
+_TABLE = "/proc/self/mountinfo"
 _ESCAPE = re.compile(rb"\\([0-7]{3})")
 
 
-class Mount(NamedTuple):
+class Mount(Value):
     """One line of the table, later lines lying over earlier ones.
 
     device      "major:minor" as /sys names it
     options     the filesystem's own options
     """
 
-    ident: int
-    parent: int
-    device: str
-    root: bytes
-    mountpoint: bytes
-    kind: str
-    source: bytes
-    options: bytes
+    __slots__ = ("device", "ident", "kind", "mountpoint", "options", "parent", "root", "source")
+
+    def __init__(
+        self,
+        ident: int,
+        parent: int,
+        device: str,
+        root: bytes,
+        mountpoint: bytes,
+        kind: str,
+        source: bytes,
+        options: bytes,
+    ) -> None:
+        self.ident = ident
+        self.parent = parent
+        self.device = device
+        self.root = root
+        self.mountpoint = mountpoint
+        self.kind = kind
+        self.source = source
+        self.options = options
 
     @property
     def is_ours(self) -> bool:
@@ -35,7 +48,8 @@ class Mount(NamedTuple):
 
 def mounts() -> list[Mount]:
     """Return every mount of this process's namespace, in the order of the table."""
-    return parse(_TABLE.read_bytes())
+    with open(_TABLE, "rb") as table:
+        return parse(table.read())
 
 
 def parse(table: bytes) -> list[Mount]:

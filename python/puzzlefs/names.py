@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
+import os
 import re
-from dataclasses import dataclass
-from pathlib import Path
 
 from puzzlefs.errors import UsageError
+from puzzlefs.value import Value
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from pathlib import Path
 
 DIGEST = re.compile(r"sha256:[0-9a-f]{64}\Z")
 # The reference grammar of the OCI image layout, without "/" so that a directory never looks like a tag.
 _TAG = re.compile(r"[A-Za-z0-9]+(?:(?:[-._:@+]|--)[A-Za-z0-9]+)*\Z")
 
 
-@dataclass(frozen=True, slots=True)
-class ImageName:
-    """Where an image is: a layout directory and a tag or manifest digest in it."""
+class ImageName(Value):
+    """Where an image is: the path of a layout directory and a tag or manifest digest in it."""
 
-    layout: Path
-    reference: str
+    __slots__ = ("directory", "reference")
+
+    def __init__(self, layout: str | os.PathLike[str], reference: str) -> None:
+        self.directory = os.fspath(layout)
+        self.reference = reference
 
     @classmethod
     def parse(cls, text: str) -> ImageName:
@@ -28,11 +34,18 @@ class ImageName:
         if at and "/" not in digest:
             if not directory or not DIGEST.match(f"sha256:{digest}"):
                 raise UsageError(f"{text!r} is not an image name: DIR@sha256: and 64 hexadecimal digits are expected")
-            return cls(Path(directory), f"sha256:{digest}")
+            return cls(directory, f"sha256:{digest}")
         directory, colon, tag = bare.rpartition(":")
         if not colon or not directory or not _TAG.match(tag):
             raise UsageError(f"{text!r} is not an image name: DIR:TAG or DIR@sha256:HEX is expected")
-        return cls(Path(directory), tag)
+        return cls(directory, tag)
+
+    @property
+    def layout(self) -> Path:
+        """The layout directory."""
+        from pathlib import Path
+
+        return Path(self.directory)
 
     @property
     def is_digest(self) -> bool:
@@ -40,7 +53,7 @@ class ImageName:
         return self.reference.startswith("sha256:")
 
     def __str__(self) -> str:
-        return f"{self.layout}{'@' if self.is_digest else ':'}{self.reference}"
+        return f"{self.directory}{'@' if self.is_digest else ':'}{self.reference}"
 
 
 def check_tag(tag: str) -> str:

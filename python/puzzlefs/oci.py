@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
-import platform as _platform
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from hashlib import sha256
-from typing import Any
+import os
 
 from puzzlefs import constants
+from puzzlefs._native import native
 from puzzlefs.errors import CorruptImageError
 from puzzlefs.names import DIGEST
+from puzzlefs.value import Value
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from typing import Any
 
 _GOARCH = {
     "x86_64": "amd64",
@@ -24,39 +27,51 @@ _GOARCH = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Platform:
+class Platform(Value):
     """The operating system and architecture an image is for, in Go's names."""
 
-    os: str = "linux"
-    architecture: str = "amd64"
+    __slots__ = ("architecture", "os")
+
+    def __init__(self, os: str = "linux", architecture: str = "amd64") -> None:
+        self.os = os
+        self.architecture = architecture
 
     @classmethod
     def host(cls) -> Platform:
         """Return this machine's platform."""
-        machine = _platform.machine().lower()
-        return cls(_platform.system().lower(), _GOARCH.get(machine, machine))
+        machine = os.uname().machine.lower()
+        return cls(os.uname().sysname.lower(), _GOARCH.get(machine, machine))
 
     def document(self) -> dict[str, str]:
         """Return the platform as a descriptor has it."""
         return {"architecture": self.architecture, "os": self.os}
 
 
-@dataclass(frozen=True, slots=True)
-class Descriptor:
+class Descriptor(Value):
     """A blob's media type, digest (`sha256:HEX`) and size in bytes."""
 
-    media_type: str
-    digest: str
-    size: int
-    annotations: Mapping[str, str] = field(default_factory=dict)
-    data: str | None = None
-    platform: Mapping[str, Any] | None = None
+    __slots__ = ("annotations", "data", "digest", "media_type", "platform", "size")
+
+    def __init__(
+        self,
+        media_type: str,
+        digest: str,
+        size: int,
+        annotations: Mapping[str, str] | None = None,
+        data: str | None = None,
+        platform: Mapping[str, Any] | None = None,
+    ) -> None:
+        self.media_type = media_type
+        self.digest = digest
+        self.size = size
+        self.annotations: Mapping[str, str] = annotations or {}
+        self.data = data
+        self.platform = platform
 
     @classmethod
     def of(cls, media_type: str, content: bytes, **fields: Any) -> Descriptor:
         """Describe `content`."""
-        return cls(media_type, f"sha256:{sha256(content).hexdigest()}", len(content), **fields)
+        return cls(media_type, f"sha256:{native.hash_bytes(content)[0].hex()}", len(content), **fields)
 
     @classmethod
     def parse(cls, document: object) -> Descriptor:
@@ -102,35 +117,50 @@ def _annotations(document: Mapping[str, Any], what: str) -> Mapping[str, str]:
 
 
 EMPTY_CONFIG = b"{}"
-EMPTY_DESCRIPTOR = Descriptor.of(constants.EMPTY, EMPTY_CONFIG, data="e30=")
+_EMPTY_DIGEST = "sha256:44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a"
+EMPTY_DESCRIPTOR = Descriptor(constants.EMPTY, _EMPTY_DIGEST, len(EMPTY_CONFIG), data="e30=")
 
 
-@dataclass(frozen=True, slots=True)
 class Manifest:
     """A PuzzleFS manifest: layers[0] is the rootfs blob, the rest is file data."""
 
-    config: Descriptor
-    layers: tuple[Descriptor, ...]
-    annotations: Mapping[str, str] = field(default_factory=dict)
+    def __init__(
+        self, config: Descriptor, layers: Sequence[Descriptor], annotations: Mapping[str, str] | None = None
+    ) -> None:
+        self.config = config
+        self.rootfs = layers[0]
+        self.annotations: Mapping[str, str] = annotations or {}
+        self._layers = tuple(layers)
+        # Layers as the document has them: there are thousands, and reading files needs none of them.
+        self._unread: Sequence[object] = ()
 
     @classmethod
     def parse(cls, content: bytes) -> Manifest:
-        """Read a manifest. Raises `CorruptImageError` where it is malformed or no PuzzleFS image."""
+        """Read a manifest. Raises `CorruptImageError` where it is malformed or no PuzzleFS image.
+
+        File-data layers are read when `layers` is first asked for, and may then raise the same.
+        """
         document = parse_object(content, "manifest")
         if document.get("schemaVersion") != 2:
             raise CorruptImageError("manifest: schema version is not 2")
         layers = document.get("layers")
         if not isinstance(layers, list) or not layers:
             raise CorruptImageError("manifest: no layers")
-        parsed = tuple(Descriptor.parse(layer) for layer in layers)
-        if parsed[0].media_type != constants.ROOTFS:
-            raise CorruptImageError(f"manifest: not a PuzzleFS image, its first layer is {parsed[0].media_type!r}")
-        return cls(Descriptor.parse(document.get("config")), parsed, _annotations(document, "manifest"))
+        rootfs = Descriptor.parse(layers[0])
+        if rootfs.media_type != constants.ROOTFS:
+            raise CorruptImageError(f"manifest: not a PuzzleFS image, its first layer is {rootfs.media_type!r}")
+        config = Descriptor.parse(document.get("config"))
+        manifest = cls(config, (rootfs,), _annotations(document, "manifest"))
+        manifest._unread = layers[1:]
+        return manifest
 
     @property
-    def rootfs(self) -> Descriptor:
-        """The rootfs blob."""
-        return self.layers[0]
+    def layers(self) -> tuple[Descriptor, ...]:
+        """Every layer. Raises `CorruptImageError` where one is malformed."""
+        if self._unread:
+            self._layers += tuple(map(Descriptor.parse, self._unread))
+            self._unread = ()
+        return self._layers
 
     def document(self, artifact: bool) -> dict[str, Any]:
         """Return the manifest as JSON has it; with `artifact` its media and artifact types are named."""

@@ -11,7 +11,10 @@ from __future__ import annotations
 
 from enum import IntEnum
 from struct import Struct
-from typing import Final, NamedTuple
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Final
 
 
 class Kind(IntEnum):
@@ -29,10 +32,10 @@ class Kind(IntEnum):
 
 
 HAS_ADDITIONAL: Final = 1
-"""Bit of `InodeRecord.flags`: the inode has an InodeAdditional, perhaps an empty one."""
+"""Bit of `rows.InodeRecord.flags`: the inode has an InodeAdditional, perhaps an empty one."""
 
 COMPRESSED: Final = 1
-"""Bit of `ChunkRecord.flags` and `BlobRecord.flags`: the blob's bytes are Zstandard frames."""
+"""Bit of the flags of a `CHUNK` and of `rows.BlobRecord`: the blob's bytes are Zstandard frames."""
 
 # ino, kind, permissions, uid, gid, mtime_nsec, mtime_sec, first, amount,
 # xattr_first, xattr_count, flags, link_offset, link_length, 0
@@ -51,47 +54,6 @@ VERITY: Final = Struct("<32s32s")
 SOURCE: Final = Struct("<QQQqq")
 # sha256 and fs-verity digest of the stored bytes, stored size, uncompressed size, flags, 0
 BLOB: Final = Struct("<32s32sQQII")
-
-
-class Vector(NamedTuple):
-    """The five tables of one InodeVector, inodes ascending by number."""
-
-    inodes: bytes
-    entries: bytes
-    chunks: bytes
-    xattrs: bytes
-    heap: bytes
-
-
-class InodeRecord(NamedTuple):
-    """One row of `Vector.inodes`."""
-
-    ino: int
-    kind: int
-    permissions: int
-    uid: int
-    gid: int
-    mtime_nsec: int
-    mtime_sec: int
-    first: int
-    amount: int
-    xattr_first: int
-    xattr_count: int
-    flags: int
-    link_offset: int
-    link_length: int
-    reserved: int
-
-
-class BlobRecord(NamedTuple):
-    """One row of the build engine's blob table."""
-
-    digest: bytes
-    verity: bytes
-    size: int
-    raw_size: int
-    flags: int
-    reserved: int
 
 
 assert INODE.size == 80 and ENTRY.size == 24 and CHUNK.size == 24

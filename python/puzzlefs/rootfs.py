@@ -11,7 +11,8 @@ from puzzlefs._native import native
 from puzzlefs.delta import Numbering, changed_inodes, whole_tree
 from puzzlefs.image import Image
 from puzzlefs.oci import Descriptor
-from puzzlefs.records import Kind, Vector
+from puzzlefs.records import Kind
+from puzzlefs.rows import Vector
 from puzzlefs.scan import Node, Scan
 from puzzlefs.stream import Stream
 from puzzlefs.tables import DigestTable, Inode, write_vector

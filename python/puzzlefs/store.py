@@ -10,16 +10,10 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
-import shutil
-import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
 from enum import StrEnum
-from hashlib import sha256
-from pathlib import Path
-from typing import Any
 
 from puzzlefs import constants
+from puzzlefs._native import native
 from puzzlefs.errors import (
     BlobError,
     CorruptImageError,
@@ -31,9 +25,19 @@ from puzzlefs.errors import (
 from puzzlefs.names import DIGEST
 from puzzlefs.oci import Descriptor, Platform, canonical, parse_object
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+    from types import TracebackType
+    from typing import Any
+
+    from puzzlefs.unfinished import Unfinished
+
 _LAYOUT = canonical({"imageLayoutVersion": "1.0.0"})
 _EMPTY_INDEX = canonical({"manifests": [], "schemaVersion": 2})
 UNFINISHED = ".puzzlefs-"
+"""How names of unfinished files and directories begin."""
 
 
 class Durability(StrEnum):
@@ -49,40 +53,58 @@ class Durability(StrEnum):
 
 
 class Store:
-    """One image layout. `path` is its directory, `blobs` the directory of the blobs, links resolved."""
+    """One image layout: `directory` is its path, `blob_directory` that of the blobs, links resolved."""
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.blobs = Path(os.path.realpath(path / "blobs" / "sha256"))
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.directory = os.fspath(path)
+        self.blob_directory = os.path.realpath(os.path.join(self.directory, "blobs", "sha256"))
+
+    @property
+    def path(self) -> Path:
+        """The layout's directory."""
+        from pathlib import Path
+
+        return Path(self.directory)
+
+    @property
+    def blobs(self) -> Path:
+        """The directory of the blobs, links resolved."""
+        from pathlib import Path
+
+        return Path(self.blob_directory)
 
     @classmethod
-    def open(cls, path: Path) -> Store:
+    def open(cls, path: str | os.PathLike[str]) -> Store:
         """Open an existing layout. Raises `NotFoundError` where there is none."""
         try:
-            marker = (path / "oci-layout").read_bytes()
+            with open(os.path.join(path, "oci-layout"), "rb") as file:
+                marker = file.read(constants.JSON_SIZE_LIMIT)
         except (FileNotFoundError, NotADirectoryError) as error:
             raise NotFoundError(f"{path}: not an OCI image layout (no file oci-layout)") from error
         except OSError as error:
-            raise _store_error(error, path / "oci-layout") from error
+            raise store_error(error, os.path.join(path, "oci-layout")) from error
         version = parse_object(marker, "oci-layout").get("imageLayoutVersion")
         if version != "1.0.0":
             raise UnsupportedError(f"{path}: image layout version {version!r} is not 1.0.0")
         return cls(path)
 
     @classmethod
-    def create(cls, path: Path) -> Store:
+    def create(cls, path: str | os.PathLike[str]) -> Store:
         """Open a layout, making what is missing of it; safe beside other writers."""
+        directory = os.fspath(path)
+        blobs = os.path.join(directory, "blobs", "sha256")
+        documents = {"oci-layout": _LAYOUT, "index.json": _EMPTY_INDEX}
         try:
-            (path / "blobs").mkdir(parents=True, exist_ok=True)
-            with suppress(FileExistsError):
-                (path / "blobs" / "sha256").mkdir()
-            if not ((path / "oci-layout").exists() and (path / "index.json").exists()):
-                with _locked(path):
-                    for name, content in (("oci-layout", _LAYOUT), ("index.json", _EMPTY_INDEX)):
-                        if not (path / name).exists():
-                            _publish(path, name, content)
+            # A link to a directory elsewhere, even one that is not there yet, is no directory to make.
+            if not os.path.lexists(blobs):
+                os.makedirs(blobs, exist_ok=True)
+            if not all(os.path.exists(os.path.join(directory, name)) for name in documents):
+                with Locked(directory):
+                    for name, content in documents.items():
+                        if not os.path.exists(os.path.join(directory, name)):
+                            _publish(directory, name, content)
         except OSError as error:
-            raise _store_error(error) from error
+            raise store_error(error) from error
         return cls.open(path)
 
     # Reading
@@ -90,12 +112,12 @@ class Store:
     def index(self) -> dict[str, Any]:
         """Return index.json as a document, its manifests a list of objects."""
         try:
-            with open(self.path / "index.json", "rb") as file:
+            with open(os.path.join(self.directory, "index.json"), "rb") as file:
                 content = file.read(constants.JSON_SIZE_LIMIT + 1)
         except FileNotFoundError as error:
-            raise NotFoundError(f"{self.path}: no index.json") from error
+            raise NotFoundError(f"{self.directory}: no index.json") from error
         except OSError as error:
-            raise _store_error(error, self.path / "index.json") from error
+            raise store_error(error, os.path.join(self.directory, "index.json")) from error
         return _parse_index(content)
 
     def tags(self) -> list[tuple[str, Descriptor]]:
@@ -117,7 +139,7 @@ class Store:
             return self._resolve_digest(reference)
         found = [entry for tag, entry in self.tags() if tag == reference]
         if not found:
-            raise NotFoundError(f"{self.path}: no tag {reference!r}")
+            raise NotFoundError(f"{self.directory}: no tag {reference!r}")
         chosen = _for_platform(found, platform)
         if chosen.media_type != constants.INDEX:
             return chosen
@@ -131,7 +153,7 @@ class Store:
         try:
             size = self.size(bytes.fromhex(digest.removeprefix("sha256:")))
         except MissingBlobError as error:
-            raise NotFoundError(f"{self.path}: no manifest {digest}") from error
+            raise NotFoundError(f"{self.directory}: no manifest {digest}") from error
         return Descriptor(constants.MANIFEST, digest, size)
 
     def get(self, descriptor: Descriptor, limit: int) -> bytes:
@@ -139,67 +161,63 @@ class Store:
 
         Raises `MissingBlobError`, `BlobError`, or `CorruptImageError` where it exceeds `limit` bytes.
         """
+        return self.get_measured(descriptor, limit)[0]
+
+    def get_measured(self, descriptor: Descriptor, limit: int) -> tuple[bytes, bytes]:
+        """Return what `get` does, and its fs-verity digest."""
         if descriptor.size > limit:
             raise CorruptImageError(f"{descriptor.digest}: {descriptor.size} bytes are too many, {limit} are allowed")
         digest = descriptor.raw_digest
         try:
-            with open(self.blobs / digest.hex(), "rb") as file:
+            with open(self._blob(digest), "rb") as file:
                 content = file.read(descriptor.size + 1)
         except FileNotFoundError as error:
             raise MissingBlobError(digest) from error
         except OSError as error:
             raise BlobError(digest, f"cannot be read: {error.strerror}") from error
-        if sha256(content).digest() != digest:
+        found, verity = native.hash_bytes(content)
+        if found != digest:
             raise BlobError(digest, "content does not match the digest")
-        return content
+        return content, verity
 
     def size(self, digest: bytes) -> int:
         """Return the size of a blob's file. Raises `MissingBlobError`."""
         try:
-            return (self.blobs / digest.hex()).stat().st_size
+            return os.stat(self._blob(digest)).st_size
         except OSError as error:
             raise MissingBlobError(digest) from error
 
+    def _blob(self, digest: bytes) -> str:
+        return os.path.join(self.blob_directory, digest.hex())
+
     # Writing
 
-    @contextmanager
-    def unfinished(self) -> Iterator[Path]:
-        """Give a directory for unfinished blobs, gone at the end; delete what killed writers left."""
-        parent = self.blobs.parent
-        try:
-            # Under the lock nobody sees a directory that is made and not yet held.
-            with _locked(parent):
-                _delete_abandoned(parent)
-                directory = Path(tempfile.mkdtemp(prefix=UNFINISHED, dir=parent))
-                held = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-                fcntl.flock(held, fcntl.LOCK_EX)
-        except OSError as error:
-            raise _store_error(error) from error
-        try:
-            yield directory
-        finally:
-            shutil.rmtree(directory, ignore_errors=True)
-            os.close(held)
+    def unfinished(self) -> Unfinished:
+        """Return the context of a directory for unfinished blobs; it deletes what killed writers left."""
+        from puzzlefs.unfinished import Unfinished
+
+        return Unfinished(os.path.dirname(self.blob_directory))
 
     def put(self, content: bytes, unfinished: Path, sync: bool = False) -> bool:
         """Store a blob; return whether it is new. An existing file of another size is replaced."""
-        name = sha256(content).hexdigest()
+        path = self._blob(native.hash_bytes(content)[0])
+        begun = os.path.join(unfinished, os.path.basename(path))
         try:
-            if os.stat(self.blobs / name).st_size == len(content):
+            if os.stat(path).st_size == len(content):
                 return False
         except FileNotFoundError:
             pass
         except OSError as error:
-            raise _store_error(error) from error
+            raise store_error(error) from error
         try:
-            with open(unfinished / name, "xb") as file:
+            with open(begun, "xb") as file:
                 file.write(content)
                 file.flush()
                 if sync:
                     os.fsync(file.fileno())
-            os.rename(unfinished / name, self.blobs / name)
+            os.rename(begun, path)
         except OSError as error:
-            raise _store_error(error, self.blobs / name) from error
+            raise store_error(error, path) from error
         return True
 
     def tag(self, tag: str, descriptor: Descriptor, durability: Durability = Durability.NONE) -> None:
@@ -207,15 +225,15 @@ class Store:
         annotations = {**descriptor.annotations, constants.REF_NAME: tag}
         entry = {**descriptor.document(), "annotations": annotations}
         try:
-            with _locked(self.path):
+            with Locked(self.directory):
                 if durability is not Durability.NONE:
-                    _sync_filesystem(self.blobs)
+                    _sync_filesystem(self.blob_directory)
                 document = self.index()
                 kept = [known for known in document["manifests"] if _tag_of(known) != tag]
                 document["manifests"] = [*kept, entry]
-                _publish(self.path, "index.json", canonical(document), sync=durability is not Durability.NONE)
+                _publish(self.directory, "index.json", canonical(document), sync=durability is not Durability.NONE)
         except OSError as error:
-            raise _store_error(error, self.path / "index.json") from error
+            raise store_error(error, os.path.join(self.directory, "index.json")) from error
 
 
 def _parse_index(content: bytes) -> dict[str, Any]:
@@ -243,38 +261,46 @@ def _for_platform(candidates: Sequence[Descriptor], platform: Platform | None) -
     raise NotFoundError(f"no image for {wanted['os']}/{wanted['architecture']}")
 
 
-@contextmanager
-def _locked(directory: Path) -> Iterator[None]:
-    """Hold the layout's lock; the system lets go of it when a process dies."""
-    lock = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(lock)
+class Locked:
+    """Holds a directory's lock; the system lets go of it when a process dies. Raises `OSError`."""
+
+    def __init__(self, directory: str) -> None:
+        self._directory = directory
+
+    def __enter__(self) -> None:
+        self._lock = os.open(self._directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX)
+        except BaseException:
+            os.close(self._lock)
+            raise
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        os.close(self._lock)
 
 
-def _publish(directory: Path, name: str, content: bytes, *, sync: bool = False) -> None:
+def _publish(directory: str, name: str, content: bytes, *, sync: bool = False) -> None:
     """Give the layout a file `name` in one step. The caller holds its lock.
 
     What a killed writer left of the unfinished file is overwritten here.
     """
-    unfinished = directory / f"{UNFINISHED}{name}"
+    unfinished = os.path.join(directory, UNFINISHED + name)
     try:
         with open(unfinished, "wb") as file:
             file.write(content)
             file.flush()
             if sync:
                 os.fsync(file.fileno())
-        os.rename(unfinished, directory / name)
+        os.rename(unfinished, os.path.join(directory, name))
     except OSError:
-        unfinished.unlink(missing_ok=True)
+        if os.path.lexists(unfinished):
+            os.unlink(unfinished)
         raise
     if sync:
         _sync_directory(directory)
 
 
-def _sync_directory(directory: Path) -> None:
+def _sync_directory(directory: str) -> None:
     descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         os.fsync(descriptor)
@@ -282,7 +308,7 @@ def _sync_directory(directory: Path) -> None:
         os.close(descriptor)
 
 
-def _sync_filesystem(directory: Path) -> None:
+def _sync_filesystem(directory: str) -> None:
     """syncfs(2), which the standard library lacks."""
     import ctypes
 
@@ -291,29 +317,11 @@ def _sync_filesystem(directory: Path) -> None:
         libc = ctypes.CDLL(None, use_errno=True)
         if libc.syncfs(descriptor) != 0:
             number = ctypes.get_errno()
-            raise OSError(number, os.strerror(number), str(directory))
+            raise OSError(number, os.strerror(number), directory)
     finally:
         os.close(descriptor)
 
 
-def _delete_abandoned(parent: Path) -> None:
-    """Delete the directories of writers that no longer hold their lock."""
-    for entry in os.scandir(parent):
-        if not entry.name.startswith(UNFINISHED) or not entry.is_dir(follow_symlinks=False):
-            continue
-        try:
-            lock = os.open(entry.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW)
-        except OSError:
-            continue
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            shutil.rmtree(entry.path, ignore_errors=True)
-        except BlockingIOError:
-            pass
-        finally:
-            os.close(lock)
-
-
-def _store_error(error: OSError, path: Path | None = None) -> StoreError:
+def store_error(error: OSError, path: str | None = None) -> StoreError:
     """Return the error as ours; `path` is the file in question where the system call did not know it."""
-    return StoreError(os.fsencode(error.filename or path or b"store"), error.errno or errno.EIO)
+    return StoreError(os.fsencode(error.filename or path or "store"), error.errno or errno.EIO)

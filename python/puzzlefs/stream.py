@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from puzzlefs import constants, records
 from puzzlefs._native import StreamWriter, native
-from puzzlefs.records import BlobRecord
+from puzzlefs.rows import BlobRecord
 from puzzlefs.scan import Node
 from puzzlefs.tables import Chunk
 

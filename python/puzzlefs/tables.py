@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 from puzzlefs import records
 from puzzlefs._native import Index
-from puzzlefs.records import Kind, Vector
+from puzzlefs.records import Kind
+from puzzlefs.rows import Vector
 
 Chunk = tuple[bytes, int, int, int]
 """(digest of the blob, flags, offset in the uncompressed blob, length)."""

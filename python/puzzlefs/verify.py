@@ -14,7 +14,6 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 from struct import Struct
 from typing import TYPE_CHECKING, Final, NamedTuple
@@ -52,15 +51,17 @@ class Finding(NamedTuple):
         return f"{self.subject}: {self.text}"
 
 
-@dataclass(slots=True)
 class VerifyReport:
     """What was checked and what was found. `blobs` and `bytes` count each stored blob once."""
 
-    blobs: int = 0
-    bytes: int = 0
-    chunks: int = 0
-    problems: list[Finding] = field(default_factory=list)
-    warnings: list[Finding] = field(default_factory=list)
+    __slots__ = ("blobs", "bytes", "chunks", "problems", "warnings")
+
+    def __init__(self) -> None:
+        self.blobs = 0
+        self.bytes = 0
+        self.chunks = 0
+        self.problems: list[Finding] = []
+        self.warnings: list[Finding] = []
 
     @property
     def ok(self) -> bool:

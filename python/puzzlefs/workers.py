@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
-import threading
-from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
-from types import TracebackType
-from typing import Self
 
 from puzzlefs.errors import UsageError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from concurrent.futures import Future
+    from types import TracebackType
+    from typing import Self
 
 _WAITING = 4
 
@@ -29,6 +31,9 @@ class Workers:
     """A pool of `jobs` threads. The first error of a task stops the rest and is raised to the owner."""
 
     def __init__(self, jobs: int) -> None:
+        import threading
+        from concurrent.futures import ThreadPoolExecutor
+
         self._pool = ThreadPoolExecutor(jobs, "puzzlefs")
         self._room = threading.Semaphore(jobs * _WAITING)
         self._error: BaseException | None = None

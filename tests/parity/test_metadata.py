@@ -8,7 +8,8 @@ from dataclasses import replace
 import pytest
 
 from puzzlefs._native import Backend
-from puzzlefs.records import INODE, Kind, Vector
+from puzzlefs.records import INODE, Kind
+from puzzlefs.rows import Vector
 from tests.conftest import Backends, GoldenImage
 from tests.parity.outcome import any_outcome
 from tests.strategies import Image, Node, noise, pack

@@ -47,6 +47,7 @@ def test_digest_is_the_definitions(backend: Backend, size: int) -> None:
     data = noise(size, size)
 
     assert backend.verity_digest(data) == plain_digest(data)
+    assert backend.hash_bytes(data) == (hashlib.sha256(data).digest(), plain_digest(data))
 
 
 @pytest.mark.parametrize(("size", "expected"), ZEROS.items())

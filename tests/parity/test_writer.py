@@ -17,7 +17,8 @@ import pytest
 from puzzlefs._native import Backend
 from puzzlefs.constants import CHUNK_MAX
 from puzzlefs.errors import CancelledError, SourceChangedError, SourceError, StoreError
-from puzzlefs.records import BLOB, CHUNK, COMPRESSED, SOURCE, BlobRecord
+from puzzlefs.records import BLOB, CHUNK, COMPRESSED, SOURCE
+from puzzlefs.rows import BlobRecord
 from tests.conftest import Backends
 from tests.parity.files import plan, source_row
 from tests.parity.outcome import any_outcome

@@ -22,7 +22,7 @@ def test_parse() -> None:
     """Escapes are undone, optional fields are passed over, lines without a separator left out."""
     table = mountinfo.parse(LINES)
     assert [mount.ident for mount in table] == [21, 60, 61, 62]
-    assert table[0] == (21, 1, "254:0", b"/", b"/", "ext4", b"/dev/vda", b"rw")
+    assert table[0] == mountinfo.Mount(21, 1, "254:0", b"/", b"/", "ext4", b"/dev/vda", b"rw")
     assert table[1].mountpoint == b"/mnt/a b\\c\t\n"
     assert table[1].source == b"oci:v"
     assert table[2].options == b"rw,lowerdir=/mnt/a b,upperdir=/u,workdir=/w"

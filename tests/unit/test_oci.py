@@ -67,6 +67,15 @@ def test_malformed_manifest_is_corrupt(changes: dict[str, Any]) -> None:
         Manifest.parse(manifest_bytes(**changes))
 
 
+def test_malformed_data_layer_is_corrupt_where_layers_are_asked_for() -> None:
+    """Reading files needs none of the thousands of them; what reads them checks every one."""
+    manifest = Manifest.parse(manifest_bytes(layers=[ROOTFS.document(), {**ROOTFS.document(), "size": -1}]))
+    assert manifest.rootfs == ROOTFS
+    for _ in range(2):
+        with pytest.raises(CorruptImageError):
+            _ = manifest.layers
+
+
 @pytest.mark.parametrize("content", [b"", b"[]", b"{", b"\xff", b"[" * 100_000])
 def test_what_is_no_json_object_is_corrupt(content: bytes) -> None:
     """Anything but a JSON object is refused, however deep it nests."""

@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 
 import puzzlefs
+from tests.conftest import Backends
+from tests.images import craft, directory, file_of
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -62,13 +64,42 @@ def test_an_unknown_attribute_is_an_attribute_error() -> None:
         _ = puzzlefs.nothing
 
 
-def test_importing_the_package_loads_nothing_else() -> None:
-    """Start-up is part of every command: neither rich nor trio nor a backend is loaded for it."""
-    program = (
-        "import sys, puzzlefs.cli; print(*{name.split('.')[0] for name in sys.modules} & {'rich', 'trio', 'numpy'})"
-    )
-    done = python("-c", program, PYTHONPATH=str(ROOT / "python"))
-    assert (done.stdout.strip(), done.stderr) == ("", "")
+# What makes a start slow, and what no command needs before its work.
+HEAVY = {
+    *("concurrent.futures", "ctypes", "dataclasses", "hashlib", "inspect", "logging", "pathlib", "platform"),
+    *("random", "rich", "shutil", "subprocess", "tempfile", "threading", "numpy", "trio", "typing"),
+}
+LOADED = """
+import sys, puzzlefs.cli
+sys.stdout = open("/dev/null", "w")
+code = puzzlefs.cli.main(sys.argv[1:])
+print(code, *sorted(sys.modules), file=sys.stderr)
+"""
+
+
+def loaded(*words: str) -> set[str]:
+    """Run a command with the compiled backend, which must go well; return the modules that it loaded."""
+    environment = {"PYTHONPATH": str(ROOT / "python"), "PUZZLEFS_BACKEND": "rust"}
+    done = python("-S", "-P", "-c", LOADED, *words, **environment)
+    code, *modules = done.stderr.split()
+    assert code == "0", done.stderr
+    return set(modules)
+
+
+@pytest.mark.parametrize("words", [["--version"], ["--help"]])
+def test_what_needs_no_verb_loads_no_parser(words: list[str], backends: Backends) -> None:
+    """Start-up is part of every command."""
+    assert loaded(*words) & (HEAVY | {"argparse", "json", "re"}) == set()
+
+
+def test_light_commands_load_nothing_heavy(tmp_path: Path, backends: Backends) -> None:
+    """Neither the standard library's heavy modules nor others that a command has no use for."""
+    image = craft(tmp_path / "oci", [directory(1, (b"f", 2)), file_of(2, b"content")], [b"content"]).name
+    assert loaded("ls", image) & HEAVY == set()
+    assert loaded("cat", image, "f") & HEAVY == set()
+    assert loaded("tags", str(tmp_path / "oci")) & HEAVY == set()
+    assert loaded("extract", image, str(tmp_path / "out")) & (HEAVY - {"typing"}) == set()
+    assert loaded("inspect", image) & (HEAVY - {"typing"}) == set()
 
 
 def test_the_pure_wheel_is_pure(pure_wheel: Path) -> None:

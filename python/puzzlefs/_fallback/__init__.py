@@ -13,7 +13,7 @@ from puzzlefs._fallback.encode import encode_rootfs
 from puzzlefs._fallback.index import Index
 from puzzlefs._fallback.metadata import decode_rootfs
 from puzzlefs._fallback.reader import Reader
-from puzzlefs._fallback.verity import hash_file, verity_digest
+from puzzlefs._fallback.verity import hash_bytes, hash_file, verity_digest
 from puzzlefs._fallback.writer import StreamWriter
 
 __all__ = [
@@ -27,6 +27,7 @@ __all__ = [
     "decode_rootfs",
     "decompress",
     "encode_rootfs",
+    "hash_bytes",
     "hash_file",
     "verity_digest",
 ]

@@ -11,18 +11,8 @@ from struct import pack, pack_into
 from typing import Final, NamedTuple
 
 from puzzlefs.constants import MANIFEST_VERSION
-from puzzlefs.records import (
-    CHUNK,
-    COMPRESSED,
-    ENTRY,
-    HAS_ADDITIONAL,
-    INODE,
-    VERITY,
-    XATTR,
-    InodeRecord,
-    Kind,
-    Vector,
-)
+from puzzlefs.records import CHUNK, COMPRESSED, ENTRY, HAS_ADDITIONAL, INODE, VERITY, XATTR, Kind
+from puzzlefs.rows import InodeRecord, Vector
 
 from .message import BYTE_ELEMENTS, FAR, LIST, STRUCT, STRUCT_ELEMENTS
 from .tables import check, inode_records, require, rows, text

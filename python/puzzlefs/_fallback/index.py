@@ -9,7 +9,8 @@ from collections import deque
 from typing import Final
 
 from puzzlefs.errors import CorruptImageError
-from puzzlefs.records import CHUNK, ENTRY, VERITY, XATTR, InodeRecord, Kind, Vector
+from puzzlefs.records import CHUNK, ENTRY, VERITY, XATTR, Kind
+from puzzlefs.rows import InodeRecord, Vector
 
 from .metadata import decode_rootfs
 from .tables import check_unsigned, inode_record, inode_records, rows, text

@@ -15,17 +15,8 @@ from puzzlefs.constants import (
     XATTR_VALUE_LIMIT,
 )
 from puzzlefs.errors import UnsupportedError
-from puzzlefs.records import (
-    CHUNK,
-    COMPRESSED,
-    ENTRY,
-    HAS_ADDITIONAL,
-    INODE,
-    VERITY,
-    XATTR,
-    InodeRecord,
-    Kind,
-)
+from puzzlefs.records import CHUNK, COMPRESSED, ENTRY, HAS_ADDITIONAL, INODE, VERITY, XATTR, Kind
+from puzzlefs.rows import InodeRecord
 
 from .message import Message, Struct, StructList, require
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from puzzlefs.constants import CHUNK_MAX
-from puzzlefs.records import BlobRecord
+from puzzlefs.rows import BlobRecord
 
 from .trace import UNKNOWN, Trace, TraceBlob, TraceFile
 

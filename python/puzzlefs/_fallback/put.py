@@ -10,7 +10,7 @@ from contextlib import contextmanager, suppress
 from typing import Self
 
 from puzzlefs.errors import StoreError
-from puzzlefs.records import BlobRecord
+from puzzlefs.rows import BlobRecord
 
 
 @contextmanager

@@ -7,7 +7,8 @@ from itertools import pairwise
 from struct import Struct
 from typing import Any
 
-from puzzlefs.records import CHUNK, ENTRY, HAS_ADDITIONAL, INODE, XATTR, InodeRecord, Kind, Vector
+from puzzlefs.records import CHUNK, ENTRY, HAS_ADDITIONAL, INODE, XATTR, Kind
+from puzzlefs.rows import InodeRecord, Vector
 
 
 def check_unsigned(*numbers: int) -> None:

@@ -14,7 +14,8 @@ from struct import Struct, error, iter_unpack, pack
 from typing import NamedTuple
 
 from puzzlefs.constants import CHUNK_MAX
-from puzzlefs.records import BLOB, COMPRESSED, SOURCE, BlobRecord
+from puzzlefs.records import BLOB, COMPRESSED, SOURCE
+from puzzlefs.rows import BlobRecord
 
 from .source import SourceRow
 

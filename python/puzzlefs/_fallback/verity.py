@@ -59,6 +59,11 @@ def verity_digest(data: bytes) -> bytes:
     return hasher.digest()
 
 
+def hash_bytes(data: bytes) -> tuple[bytes, bytes]:
+    """Return (sha256, fs-verity digest) of `data`."""
+    return sha256(data).digest(), verity_digest(data)
+
+
 def hash_file(fd: int) -> tuple[int, bytes, bytes]:
     """Return (size, sha256, fs-verity digest) of a file, read by position. Raises `OSError`."""
     size, content, verity = 0, sha256(), VerityHasher()

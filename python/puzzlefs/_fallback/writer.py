@@ -10,7 +10,8 @@ from threading import Event
 
 from puzzlefs.constants import FRAME_SIZE_LIMIT
 from puzzlefs.errors import CancelledError
-from puzzlefs.records import BLOB, CHUNK, COMPRESSED, SOURCE, BlobRecord
+from puzzlefs.records import BLOB, CHUNK, COMPRESSED, SOURCE
+from puzzlefs.rows import BlobRecord
 
 from .chunk import chunks
 from .codec import compress, compress_upstream

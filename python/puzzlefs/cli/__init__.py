@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-import argparse
 import os
 import sys
-from collections.abc import Sequence
 from importlib import import_module
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Sequence
 
 # verb -> (module, one line for the list of verbs)
 VERBS = {
@@ -46,8 +49,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def parser_for(verb: str) -> argparse.ArgumentParser:
     """Return the parser of one verb; its `run` default is the function to call."""
+    import argparse
+
     module = import_module(f"puzzlefs.cli.{VERBS[verb][0]}")
-    parser = argparse.ArgumentParser(prog=f"puzzlefs {verb}", description=module.__doc__, allow_abbrev=False)
+    width = _width()
+    parser = argparse.ArgumentParser(
+        prog=f"puzzlefs {verb}",
+        description=module.__doc__,
+        allow_abbrev=False,
+        formatter_class=lambda prog: argparse.HelpFormatter(prog, width=width),
+    )
     module.add_arguments(parser)
     parser.add_argument("--debug", action="store_true", help="show a traceback where something fails")
     parser.set_defaults(run=module.run)
@@ -67,6 +78,21 @@ def _run(words: list[str]) -> int:
     options = parser_for(words[0]).parse_args(words[1:])
     code: int = options.run(options)
     return code
+
+
+def _width() -> int:
+    """Return how wide help may be: two columns less than the terminal.
+
+    argparse asks for the same at every argument that is added, by a module that is slow to load.
+    """
+    try:
+        columns = int(os.environ.get("COLUMNS", "0"))
+    except ValueError:
+        columns = 0
+    try:
+        return (columns or os.get_terminal_size(sys.stdout.fileno()).columns or 80) - 2
+    except (OSError, ValueError):
+        return 78
 
 
 def _usage() -> str:

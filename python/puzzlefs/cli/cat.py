@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import argparse
 import os
-import shutil
 import sys
 
 from puzzlefs.constants import MIB
 from puzzlefs.image import Image
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import argparse
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -21,6 +23,7 @@ def run(options: argparse.Namespace) -> int:
     image = Image.open(options.image, options.digest)
     for path in options.paths:
         with image.open(path) as file:
-            shutil.copyfileobj(file, sys.stdout.buffer, MIB)
+            while content := file.read(MIB):
+                sys.stdout.buffer.write(content)
     sys.stdout.buffer.flush()
     return 0

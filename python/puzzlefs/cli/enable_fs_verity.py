@@ -5,10 +5,12 @@ HEX is the manifest's fs-verity digest, as build prints it.
 
 from __future__ import annotations
 
-import argparse
-
 from puzzlefs.fsverity import enable
 from puzzlefs.image import Image
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import argparse
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
 
 from puzzlefs.errors import shown
 from puzzlefs.extract import extract
 from puzzlefs.image import Image
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import argparse
 
 _SHOWN = 20
 

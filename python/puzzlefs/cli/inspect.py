@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-import argparse
 import json
-from typing import Any
 
 from puzzlefs import constants, records
 from puzzlefs._native import native
 from puzzlefs.image import Image
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import argparse
+    from typing import Any
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import argparse
-import json
 import os
 import stat
 import sys
 import time
-from collections.abc import Iterator
-from typing import Any
 
 from puzzlefs.image import Image
 from puzzlefs.records import Kind
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Iterator
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -28,7 +29,7 @@ def run(options: argparse.Namespace) -> int:
     image = Image.open(options.image, options.digest)
     for path, ino in _chosen(image, options.path, options.recursive):
         if options.json:
-            line = json.dumps(_facts(image, path, ino), sort_keys=True).encode()
+            line = _json(image, path, ino)
         elif options.long:
             line = _long(image, path, ino)
         else:
@@ -54,9 +55,11 @@ def _chosen(image: Image, path: bytes, recursive: bool) -> Iterator[tuple[bytes,
             pending += reversed(below)
 
 
-def _facts(image: Image, path: bytes, ino: int) -> dict[str, Any]:
+def _json(image: Image, path: bytes, ino: int) -> bytes:
+    import json
+
     attributes = image.filesystem.getattr(ino)
-    return {
+    facts = {
         "path": os.fsdecode(path).encode("utf-8", "backslashreplace").decode(),
         "ino": ino,
         "kind": Kind(image.index.stat(ino)[1]).name.lower(),
@@ -70,6 +73,7 @@ def _facts(image: Image, path: bytes, ino: int) -> dict[str, Any]:
         "target": os.fsdecode(image.index.symlink(ino)).encode("utf-8", "backslashreplace").decode(),
         "xattrs": {key.decode("utf-8", "backslashreplace"): value.hex() for key, value in image.index.xattrs(ino)},
     }
+    return json.dumps(facts, sort_keys=True).encode()
 
 
 def _long(image: Image, path: bytes, ino: int) -> bytes:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-import argparse
-
 from puzzlefs.image import CACHE_SIZE, VERIFY_ALWAYS, VERIFY_NEVER, VERIFY_ONCE, Image
 from puzzlefs.mount import mount, say_failed
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import argparse
 
 _VERIFY = {"auto": None, "always": VERIFY_ALWAYS, "once": VERIFY_ONCE, "never": VERIFY_NEVER}
 

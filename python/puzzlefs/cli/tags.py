@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-import argparse
 import json
-from pathlib import Path
 
 from puzzlefs.store import Store
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import argparse
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -17,7 +19,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     rows = [
         {"tag": tag, "digest": entry.digest, "platform": dict(entry.platform) if entry.platform else None}
-        for tag, entry in Store.open(Path(options.store.removeprefix("oci:"))).tags()
+        for tag, entry in Store.open(options.store.removeprefix("oci:")).tags()
     ]
     if options.json:
         print(json.dumps(rows, sort_keys=True))

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-import argparse
-
 from puzzlefs.unmount import unmount
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import argparse
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -5,7 +5,6 @@ With --all: of every image in the store OCI_DIR, and of every blob file.
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
 from collections.abc import Sequence
@@ -15,6 +14,10 @@ from typing import Any
 from puzzlefs.errors import IntegrityError, UsageError
 from puzzlefs.image import Image
 from puzzlefs.verify import Finding, VerifyReport, verify
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import argparse
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -1,12 +1,28 @@
-//! The digests of a file on disk.
+//! The digests of bytes, and of a file on disk.
 
 use std::os::fd::RawFd;
 
+use puzzlefs_core::verity::BlobHasher;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
 use crate::descriptor;
 use crate::detach::detach;
+
+/// Return (sha256, fs-verity digest) of bytes, in one pass.
+#[pyfunction]
+pub(crate) fn hash_bytes<'py>(
+    py: Python<'py>,
+    data: &Bound<'_, PyBytes>,
+) -> PyResult<(Bound<'py, PyBytes>, Bound<'py, PyBytes>)> {
+    let data = data.as_bytes();
+    let (sha256, verity) = detach(py, || {
+        let mut hasher = BlobHasher::new();
+        hasher.update(data);
+        Ok(hasher.finish())
+    })?;
+    Ok((PyBytes::new(py, &sha256), PyBytes::new(py, &verity)))
+}
 
 /// Return (size, sha256, fs-verity digest) of a file, read from its start by position.
 #[pyfunction]
