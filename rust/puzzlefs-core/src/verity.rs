@@ -46,59 +46,31 @@ struct Level {
     last: Digest,
 }
 
-/// The fs-verity digest of bytes that come in pieces.
+/// The tree above the leaves; made from their hashes, for callers that hash the leaves themselves.
 #[derive(Clone, Default)]
-pub struct Verity {
-    leaf: Sha256,
-    /// Bytes in the unfinished leaf.
-    filled: usize,
-    size: u64,
+pub struct Tree {
     levels: [Level; LEVELS],
 }
 
-impl Verity {
-    /// Starts with no bytes.
+impl Tree {
+    /// Starts with no leaves.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Adds the next bytes.
-    pub fn update(&mut self, data: &[u8]) {
-        self.size = self.size.wrapping_add(data.len() as u64);
-        let missing = (VERITY_BLOCK - self.filled) % VERITY_BLOCK;
-        let (head, body) = data.split_at_checked(missing).unwrap_or((data, &[]));
-        self.fill(head);
-        let (blocks, tail) = body.as_chunks::<VERITY_BLOCK>();
-        for block in blocks {
-            self.push(0, sha256(block));
-        }
-        self.fill(tail);
+    /// Adds the hash of the next data block.
+    pub fn push(&mut self, leaf: &Digest) {
+        self.push_at(0, *leaf);
     }
 
-    /// Returns the digest of all bytes so far.
-    pub fn finish(mut self) -> Digest {
-        if self.filled > 0 {
-            self.leaf.update(padding(self.filled));
-            let hash = self.leaf.finish_and_restart();
-            self.push(0, hash);
-        }
+    /// Returns the fs-verity digest of the `size` bytes whose blocks were added.
+    pub fn finish(mut self, size: u64) -> Digest {
         let root = self.root();
-        descriptor_digest(self.size, &root)
-    }
-
-    /// Adds bytes that do not reach past the unfinished leaf's end.
-    fn fill(&mut self, data: &[u8]) {
-        self.leaf.update(data);
-        self.filled += data.len();
-        if self.filled == VERITY_BLOCK {
-            self.filled = 0;
-            let hash = self.leaf.finish_and_restart();
-            self.push(0, hash);
-        }
+        descriptor_digest(size, &root)
     }
 
     /// Adds a hash to a level, and the hash of each block that it completes to the level above.
-    fn push(&mut self, depth: usize, hash: Digest) {
+    fn push_at(&mut self, depth: usize, hash: Digest) {
         let mut hash = hash;
         for level in self.levels.iter_mut().skip(depth) {
             level.block.update(&hash);
@@ -123,10 +95,59 @@ impl Verity {
             if used > 0 {
                 level.block.update(padding(used));
                 let hash = level.block.finish_and_restart();
-                self.push(depth + 1, hash);
+                self.push_at(depth + 1, hash);
             }
         }
         Digest::default()
+    }
+}
+
+/// The fs-verity digest of bytes that come in pieces.
+#[derive(Clone, Default)]
+pub struct Verity {
+    leaf: Sha256,
+    /// Bytes in the unfinished leaf.
+    filled: usize,
+    size: u64,
+    tree: Tree,
+}
+
+impl Verity {
+    /// Starts with no bytes.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Adds the next bytes.
+    pub fn update(&mut self, data: &[u8]) {
+        self.size = self.size.wrapping_add(data.len() as u64);
+        let missing = (VERITY_BLOCK - self.filled) % VERITY_BLOCK;
+        let (head, body) = data.split_at_checked(missing).unwrap_or((data, &[]));
+        self.fill(head);
+        let (blocks, tail) = body.as_chunks::<VERITY_BLOCK>();
+        for block in blocks {
+            self.tree.push(&sha256(block));
+        }
+        self.fill(tail);
+    }
+
+    /// Returns the digest of all bytes so far.
+    pub fn finish(mut self) -> Digest {
+        if self.filled > 0 {
+            self.leaf.update(padding(self.filled));
+            self.tree.push(&self.leaf.finish_and_restart());
+        }
+        self.tree.finish(self.size)
+    }
+
+    /// Adds bytes that do not reach past the unfinished leaf's end.
+    fn fill(&mut self, data: &[u8]) {
+        self.leaf.update(data);
+        self.filled += data.len();
+        if self.filled == VERITY_BLOCK {
+            self.filled = 0;
+            self.tree.push(&self.leaf.finish_and_restart());
+        }
     }
 }
 
@@ -138,34 +159,6 @@ fn descriptor_digest(size: u64, root: &Digest) -> Digest {
     descriptor[8..16].copy_from_slice(&size.to_le_bytes());
     descriptor[16..48].copy_from_slice(root);
     sha256(&descriptor)
-}
-
-/// The SHA-256 and the fs-verity digest of the same bytes, in one pass over them.
-#[derive(Clone, Default)]
-pub struct BlobHasher {
-    whole: Sha256,
-    verity: Verity,
-}
-
-impl BlobHasher {
-    /// Starts with no bytes.
-    pub fn new() -> Self {
-        Self::default()
-    }
-
-    /// Adds the next bytes.
-    pub fn update(&mut self, data: &[u8]) {
-        // In steps that stay in the nearest cache between the two hashes.
-        for step in data.chunks(VERITY_BLOCK) {
-            self.whole.update(step);
-            self.verity.update(step);
-        }
-    }
-
-    /// Returns (SHA-256, fs-verity digest) of all bytes so far.
-    pub fn finish(self) -> (Digest, Digest) {
-        (self.whole.finish(), self.verity.finish())
-    }
 }
 
 #[cfg(test)]
@@ -222,10 +215,9 @@ mod tests {
     fn pieces_hash_like_the_whole() {
         let data = vec![7; 3 * VERITY_BLOCK + 100];
         for step in [1, 33, 4095, 4096, 4097, 9000] {
-            let mut hasher = BlobHasher::new();
-            data.chunks(step).for_each(|piece| hasher.update(piece));
-            let wanted = (sha256(&data), reference(&data));
-            assert_eq!(hasher.finish(), wanted, "steps of {step}");
+            let mut verity = Verity::new();
+            data.chunks(step).for_each(|piece| verity.update(piece));
+            assert_eq!(verity.finish(), reference(&data), "steps of {step}");
         }
     }
 }

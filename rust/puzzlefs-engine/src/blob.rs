@@ -5,12 +5,12 @@ use std::sync::{Arc, OnceLock};
 
 use puzzlefs_core::digest::{Hex, Sha256};
 use puzzlefs_core::limits::VERITY_BLOCK;
-use puzzlefs_core::verity::leaf;
 use puzzlefs_core::{BlobFault, Digest};
 use rustix::fs::{FileType, Mode, OFlags, Stat};
 use rustix::io::{Errno, retry_on_intr};
 
 use crate::fsverity::measure;
+use crate::hashing::{LeafHasher, leaves};
 use crate::seek_table::{FOOTER_SIZE, SeekTable};
 
 /// `Result` of work on one blob.
@@ -162,12 +162,8 @@ impl Blob {
                 &mut scratch,
                 BlobFault::WrongContent,
             )?;
-            let leaves = proof.leaves.get((start / block) as usize..).unwrap_or(&[]);
-            if !scratch
-                .chunks(VERITY_BLOCK)
-                .map(leaf)
-                .eq(leaves.iter().copied().take(blocks))
-            {
+            let wanted = proof.leaves.get((start / block) as usize..).unwrap_or(&[]);
+            if !has_leaves(&scratch, wanted) {
                 return Err(BlobFault::WrongContent);
             }
             let taken = (length - skipped).min(rest.len());
@@ -224,31 +220,50 @@ fn check(
     keep_leaves: bool,
 ) -> Result<Proof> {
     let mut buffer = vec![0; STEP_BLOCKS * VERITY_BLOCK];
-    let mut whole = Sha256::new();
-    let mut proof = Proof {
-        identity,
-        size: 0,
-        leaves: Vec::new(),
+    let mut hasher = if keep_leaves {
+        Hasher::Leaves(LeafHasher::new())
+    } else {
+        Hasher::Whole(Sha256::new())
     };
+    let mut leaves = Vec::new();
+    let mut size = 0;
     loop {
-        let filled = read_up_to(file, proof.size, &mut buffer)?;
-        let bytes = &buffer[..filled];
-        for block in bytes.chunks(VERITY_BLOCK) {
-            whole.update(block);
-            if keep_leaves {
-                proof.leaves.push(leaf(block));
-            }
+        let filled = read_up_to(file, size, &mut buffer)?;
+        match &mut hasher {
+            Hasher::Leaves(hasher) => hasher.update(&buffer[..filled], |leaf| leaves.push(leaf)),
+            Hasher::Whole(hasher) => hasher.update(&buffer[..filled]),
         }
-        proof.size += filled as u64;
+        size += filled as u64;
         if filled < buffer.len() {
             break;
         }
     }
-    if whole.finish() == *digest {
-        Ok(proof)
-    } else {
-        Err(BlobFault::WrongContent)
+    let found = match hasher {
+        Hasher::Leaves(hasher) => hasher.finish(|leaf| leaves.push(leaf)),
+        Hasher::Whole(hasher) => hasher.finish(),
+    };
+    if found != *digest {
+        return Err(BlobFault::WrongContent);
     }
+    Ok(Proof {
+        identity,
+        size,
+        leaves,
+    })
+}
+
+/// What hashes a whole file: with its blocks, or alone.
+enum Hasher {
+    Leaves(LeafHasher),
+    Whole(Sha256),
+}
+
+/// Tells whether the blocks of `bytes` have the first of the hashes `wanted`.
+fn has_leaves(bytes: &[u8], wanted: &[Digest]) -> bool {
+    let mut wanted = wanted.iter();
+    let mut equal = true;
+    leaves(bytes, |hash| equal &= wanted.next() == Some(&hash));
+    equal
 }
 
 /// Reads until the buffer is full or the file ends; returns how many bytes.

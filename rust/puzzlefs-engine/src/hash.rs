@@ -2,9 +2,10 @@
 
 use std::os::fd::BorrowedFd;
 
-use puzzlefs_core::verity::BlobHasher;
 use puzzlefs_core::{Digest, Error, Result};
 use rustix::io::retry_on_intr;
+
+use crate::hashing::BlobHasher;
 
 /// Bytes that are read at a time.
 const STEP: usize = 256 << 10;

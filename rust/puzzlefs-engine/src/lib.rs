@@ -16,6 +16,7 @@ mod extract_restore;
 mod extract_tree;
 mod fsverity;
 mod hash;
+pub mod hashing;
 mod known;
 mod lru;
 mod plan;
@@ -23,6 +24,11 @@ mod progress;
 mod put;
 mod reader;
 mod seek_table;
+#[cfg(target_arch = "x86_64")]
+mod sha_lanes;
+#[cfg(not(target_arch = "x86_64"))]
+#[path = "sha_lanes_none.rs"]
+mod sha_lanes;
 mod source;
 mod stream;
 mod trace;

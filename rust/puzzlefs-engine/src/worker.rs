@@ -6,11 +6,11 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use crossbeam_channel::Receiver;
 use puzzlefs_core::digest::sha256;
 use puzzlefs_core::tables::{BlobRow, COMPRESSED};
-use puzzlefs_core::verity::{BlobHasher, verity_digest};
 use puzzlefs_core::{Digest, Result};
 
 use crate::block::Chunk;
 use crate::codec::Compressor;
+use crate::hashing::{blob_digests, verity_digest};
 use crate::known::Known;
 use crate::progress::Progress;
 use crate::put::BlobDirectory;
@@ -114,7 +114,11 @@ impl Shared<'_> {
 
     /// Stores one chunk, unless a worker has met its content before.
     fn store(&self, chunk: &Chunk, encoder: &mut Encoder) {
-        let raw = sha256(chunk.bytes());
+        // Beside the SHA-256 the other digest costs next to nothing, for repeated chunks too.
+        let (raw, verity) = match self.compression {
+            Compression::None => blob_digests(chunk.bytes()),
+            _ => (sha256(chunk.bytes()), Digest::default()),
+        };
         let claimed = self.ledger().claim(chunk.number, raw);
         let Some(slot) = claimed else {
             self.progress.bytes_repeated(chunk.bytes().len());
@@ -122,7 +126,7 @@ impl Shared<'_> {
         };
         let result = match self.known.blob(&raw) {
             Some(blob) => Ok(blob),
-            None => self.store_new(chunk.bytes(), raw, encoder),
+            None => self.store_new(chunk.bytes(), raw, verity, encoder),
         };
         if result.is_err() {
             self.progress.fail(chunk.number);
@@ -130,8 +134,18 @@ impl Shared<'_> {
         self.ledger().blobs[slot as usize] = Some(result);
     }
 
-    fn store_new(&self, chunk: &[u8], raw: Digest, encoder: &mut Encoder) -> Result<BlobRow> {
-        let (blob, content) = encoder.encode(chunk, raw, self.compression)?;
+    /// Stores a chunk with the SHA-256 `raw`, compressed if that is wanted, else with this `verity`.
+    fn store_new(
+        &self,
+        chunk: &[u8],
+        raw: Digest,
+        verity: Digest,
+        encoder: &mut Encoder,
+    ) -> Result<BlobRow> {
+        let (blob, content) = match self.compression {
+            Compression::None => (uncompressed(chunk, raw, verity), chunk),
+            compression => encoder.encode(chunk, raw, compression)?,
+        };
         if self.directory.put(&blob.digest, content)? {
             self.progress.bytes_written(content.len());
         }
@@ -146,16 +160,13 @@ struct Encoder {
 }
 
 impl Encoder {
-    /// Returns the blob of a chunk and the bytes to store.
+    /// Returns the blob of a chunk, compressed if that makes it smaller, and the bytes to store.
     fn encode<'a>(
         &'a mut self,
         chunk: &'a [u8],
         raw: Digest,
         compression: Compression,
     ) -> Result<(BlobRow, &'a [u8])> {
-        if compression == Compression::None {
-            return Ok(uncompressed(chunk, raw, chunk));
-        }
         let compressor = match &mut self.compressor {
             Some(compressor) => compressor,
             None => self.compressor.insert(Compressor::new()?),
@@ -165,16 +176,13 @@ impl Encoder {
             _ => compressor.compress_upstream(chunk, &mut self.buffer)?,
         }
         if self.buffer.len() >= chunk.len() {
-            let upstream = compression == Compression::Upstream;
-            return Ok(uncompressed(
-                chunk,
-                raw,
-                if upstream { &self.buffer } else { chunk },
-            ));
+            let measured = match compression {
+                Compression::Upstream => &self.buffer,
+                _ => chunk,
+            };
+            return Ok((uncompressed(chunk, raw, verity_digest(measured)), chunk));
         }
-        let mut hasher = BlobHasher::new();
-        hasher.update(&self.buffer);
-        let (digest, verity) = hasher.finish();
+        let (digest, verity) = blob_digests(&self.buffer);
         let (size, raw_size) = (self.buffer.len() as u64, chunk.len() as u64);
         Ok((
             BlobRow {
@@ -190,19 +198,15 @@ impl Encoder {
     }
 }
 
-/// Returns the blob of a chunk that is stored as it is, with the fs-verity digest of `measured`.
-fn uncompressed<'a>(chunk: &'a [u8], digest: Digest, measured: &[u8]) -> (BlobRow, &'a [u8]) {
+/// Returns the blob of a chunk that is stored as it is.
+fn uncompressed(chunk: &[u8], digest: Digest, verity: Digest) -> BlobRow {
     let size = chunk.len() as u64;
-    let verity = verity_digest(measured);
-    (
-        BlobRow {
-            digest,
-            verity,
-            size,
-            raw_size: size,
-            flags: 0,
-            reserved: 0,
-        },
-        chunk,
-    )
+    BlobRow {
+        digest,
+        verity,
+        size,
+        raw_size: size,
+        flags: 0,
+        reserved: 0,
+    }
 }

@@ -1,6 +1,6 @@
 //! The fs-verity digest of bytes in memory.
 
-use puzzlefs_core::verity;
+use puzzlefs_engine::hashing;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
@@ -13,6 +13,6 @@ pub(crate) fn verity_digest<'py>(
     data: &Bound<'py, PyBytes>,
 ) -> PyResult<Bound<'py, PyBytes>> {
     let data = data.as_bytes();
-    let digest = detach(py, || Ok(verity::verity_digest(data)))?;
+    let digest = detach(py, || Ok(hashing::verity_digest(data)))?;
     Ok(PyBytes::new(py, &digest))
 }

@@ -1,12 +1,13 @@
-//! Measures what the core does most: cutting and hashing. Run with `--release`.
+//! Measures what a build does most beside compressing: cutting and hashing. Run with `--release`.
 //! Counts the time on the processor, so that other work beside it disturbs little.
 
 use std::fs;
 use std::hint::black_box;
 
 use puzzlefs_core::{chunk, digest, verity};
+use puzzlefs_engine::hashing;
 
-const SIZE: usize = 256 << 20;
+const SIZE: usize = 64 << 20;
 
 fn main() {
     let mut state = 1_u64;
@@ -23,12 +24,23 @@ fn main() {
         fastcdc::v2020::FastCDC::new(&noise, 16 << 10, 64 << 10, 256 << 10).count()
     });
     measure("sha256", || usize::from(digest::sha256(&noise)[0]));
-    measure("verity", || usize::from(verity::verity_digest(&noise)[0]));
-    measure("sha256 and verity", || {
-        let mut hasher = verity::BlobHasher::new();
-        hasher.update(&noise);
-        usize::from(hasher.finish().0[0])
+    measure("verity, one lane", || {
+        usize::from(verity::verity_digest(&noise)[0])
     });
+    measure("verity", || usize::from(hashing::verity_digest(&noise)[0]));
+    for size in [16 << 10, 64 << 10, 256 << 10] {
+        let blobs = || noise.chunks(size);
+        measure(&format!("blobs of {size}: two passes"), || {
+            blobs()
+                .map(|blob| digest::sha256(blob)[0] ^ verity::verity_digest(blob)[0])
+                .fold(0, |all, one| all ^ usize::from(one))
+        });
+        measure(&format!("blobs of {size}: one pass"), || {
+            blobs()
+                .map(|blob| hashing::blob_digests(blob).0[0])
+                .fold(0, |all, one| all ^ usize::from(one))
+        });
+    }
 }
 
 /// Prints the best speed of five runs.
