@@ -2,7 +2,7 @@
 
 use std::os::fd::RawFd;
 
-use puzzlefs_core::verity::BlobHasher;
+use puzzlefs_engine::hashing::blob_digests;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
@@ -16,11 +16,7 @@ pub(crate) fn hash_bytes<'py>(
     data: &Bound<'_, PyBytes>,
 ) -> PyResult<(Bound<'py, PyBytes>, Bound<'py, PyBytes>)> {
     let data = data.as_bytes();
-    let (sha256, verity) = detach(py, || {
-        let mut hasher = BlobHasher::new();
-        hasher.update(data);
-        Ok(hasher.finish())
-    })?;
+    let (sha256, verity) = detach(py, || Ok(blob_digests(data)))?;
     Ok((PyBytes::new(py, &sha256), PyBytes::new(py, &verity)))
 }
 
