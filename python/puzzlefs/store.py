@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import stat
 from enum import StrEnum
 
 from puzzlefs import constants
@@ -77,8 +78,7 @@ class Store:
     def open(cls, path: str | os.PathLike[str]) -> Store:
         """Open an existing layout. Raises `NotFoundError` where there is none."""
         try:
-            with open(os.path.join(path, "oci-layout"), "rb") as file:
-                marker = file.read(constants.JSON_SIZE_LIMIT)
+            marker = _read(os.path.join(path, "oci-layout"), constants.JSON_SIZE_LIMIT)
         except (FileNotFoundError, NotADirectoryError) as error:
             raise NotFoundError(f"{path}: not an OCI image layout (no file oci-layout)") from error
         except OSError as error:
@@ -112,8 +112,7 @@ class Store:
     def index(self) -> dict[str, Any]:
         """Return index.json as a document, its manifests a list of objects."""
         try:
-            with open(os.path.join(self.directory, "index.json"), "rb") as file:
-                content = file.read(constants.JSON_SIZE_LIMIT + 1)
+            content = _read(os.path.join(self.directory, "index.json"), constants.JSON_SIZE_LIMIT + 1)
         except FileNotFoundError as error:
             raise NotFoundError(f"{self.directory}: no index.json") from error
         except OSError as error:
@@ -169,8 +168,7 @@ class Store:
             raise CorruptImageError(f"{descriptor.digest}: {descriptor.size} bytes are too many, {limit} are allowed")
         digest = descriptor.raw_digest
         try:
-            with open(self._blob(digest), "rb") as file:
-                content = file.read(descriptor.size + 1)
+            content = _read(self._blob(digest), descriptor.size + 1)
         except FileNotFoundError as error:
             raise MissingBlobError(digest) from error
         except OSError as error:
@@ -234,6 +232,14 @@ class Store:
                 _publish(self.directory, "index.json", canonical(document), sync=durability is not Durability.NONE)
         except OSError as error:
             raise store_error(error, os.path.join(self.directory, "index.json")) from error
+
+
+def _read(path: str, limit: int) -> bytes:
+    """Return up to `limit` bytes of a file, which must be a regular one: a pipe might never answer."""
+    with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as file:
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            raise OSError(errno.ESPIPE, os.strerror(errno.ESPIPE), path)
+        return file.read(limit)
 
 
 def _parse_index(content: bytes) -> dict[str, Any]:

@@ -80,9 +80,10 @@ class Reader:
 
     def extract(self, ino: int, fd: int) -> None:
         size = self._layout(ino).offsets[-1]
+        # First of all, so that a size which the disk can never take costs no work.
+        os.ftruncate(fd, size)
         for offset in range(0, size, MIB):
             _write_filled(fd, self.read(ino, offset, MIB), offset)
-        os.ftruncate(fd, size)
 
     def extract_tree(self, fd: int, name: bytes, same_owner: bool, jobs: int) -> Unpacked:
         # Later than the chooser of the backends, which those modules need.

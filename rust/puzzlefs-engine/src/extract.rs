@@ -26,6 +26,11 @@ impl<'a> Extraction<'a> {
         }
     }
 
+    /// Gives the file its size before its content.
+    pub fn reserve(&self, size: u64) -> Result<()> {
+        retry_on_intr(|| rustix::fs::ftruncate(self.file, size)).map_err(system)
+    }
+
     /// Bytes so far.
     pub fn position(&self) -> u64 {
         self.position

@@ -20,6 +20,8 @@ const BATCH: usize = 64;
 const SPAN: usize = 256 << 10;
 /// Bytes that [`Reader::read`] and [`Reader::extract`] read at a time.
 const STEP: usize = 1 << 20;
+/// A file of more bytes gets its size first, so that one which the disk can never take costs no work.
+const LARGE: u64 = 1 << 30;
 
 /// Reads files of an image; threads may share it.
 pub struct Reader {
@@ -122,6 +124,9 @@ impl Reader {
     ) -> Result<()> {
         let size = self.index.layout(ino)?.size();
         let mut extraction = Extraction::new(to);
+        if size > LARGE {
+            extraction.reserve(size)?;
+        }
         while extraction.position() < size {
             let step = (size - extraction.position()).min(STEP as u64) as usize;
             if buffer.len() < step {
