@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 
+from puzzlefs.constants import MIB
 from puzzlefs.errors import StoreError
 from puzzlefs.workers import thread_count
 
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
     from puzzlefs.image import Image
 
 _JOBS_LIMIT: Final = 8
+# Files come in the order of their contents: what is decompressed is soon done with.
+_CACHE_SIZE: Final = 8 * MIB
 
 
 class ExtractResult:
@@ -51,7 +54,7 @@ def extract(
     root = _open_target(target)
     try:
         owners = same_owner and os.geteuid() == 0
-        files, inodes, size, refused = image.filesystem.reader.extract_tree(root, target, owners, threads)
+        files, inodes, size, refused = image.reader(cache_size=_CACHE_SIZE).extract_tree(root, target, owners, threads)
     finally:
         os.close(root)
     skipped = sorted((path, _reason(what, number)) for path, what, number in refused)

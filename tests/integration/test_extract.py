@@ -14,10 +14,8 @@ from typing import Any
 
 import pytest
 
-from puzzlefs import constants
 from puzzlefs._native import Backend
 from puzzlefs.extract import extract
-from puzzlefs.vfs import Filesystem
 from tests.conftest import GoldenImage
 from tests.images import craft, directory, file_of
 from tools.compare_trees import differences
@@ -26,10 +24,10 @@ FILES = 30_000
 PACKAGE = Path(__file__).parents[2] / "python"
 
 
-def filesystem_of(image: GoldenImage, backend: Backend) -> Any:
+def image_of(image: GoldenImage, backend: Backend) -> Any:
     """Return what `extract` needs of a golden image."""
     index = backend.Index(image.rootfs)
-    return SimpleNamespace(filesystem=Filesystem(index, backend.Reader(index, bytes(image.blobs), 2, constants.MIB)))
+    return SimpleNamespace(reader=lambda cache_size: backend.Reader(index, bytes(image.blobs), 2, cache_size))
 
 
 @pytest.mark.parametrize("name", ["vi-empty", "vi-kinds", "vi-wide", "vic-kinds", "vic-text"])
@@ -37,7 +35,7 @@ def test_golden_image_is_its_tree(
     name: str, golden: dict[str, GoldenImage], golden_trees: Path, tmp_path: Path, backend: Backend
 ) -> None:
     """Every inode and every byte; times are those that the original keeps: none."""
-    result = extract(filesystem_of(golden[f"{name}:v"], backend), tmp_path / "out")
+    result = extract(image_of(golden[f"{name}:v"], backend), tmp_path / "out")
     tree = golden_trees / name.partition("-")[2]
     assert result.skipped == []
     assert differences(tree, tmp_path / "out", {"mtime_ns"}) == []
@@ -52,7 +50,7 @@ def test_golden_delta_is_its_tree(
 ) -> None:
     """What was deleted is not there, what was changed is new, the rest is the base's."""
     out = tmp_path / "out"
-    extract(filesystem_of(golden["vi-delta:delta"], backend), out)
+    extract(image_of(golden["vi-delta:delta"], backend), out)
     changed = {
         str(difference.path, "utf-8", "replace")
         for difference in differences(golden_trees / "kinds", out, {"mtime_ns"})

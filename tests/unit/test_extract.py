@@ -30,7 +30,7 @@ NOBODY = 65534
 
 def image_of(filesystem: Filesystem) -> Any:
     """Return what `extract` needs of an image."""
-    return SimpleNamespace(filesystem=filesystem)
+    return SimpleNamespace(reader=lambda **_: filesystem.reader)
 
 
 def unpack(
@@ -257,7 +257,7 @@ import os, sys
 import concurrent.futures.thread, puzzlefs.extract, puzzlefs._fallback.extract
 from puzzlefs.image import Image
 image = Image.open(sys.argv[1])
-image.filesystem
+image.index
 os.setgroups([]); os.setgid({NOBODY}); os.setuid({NOBODY})
 result = image.extract(sys.argv[2])
 print(sorted(path.decode() for path, _ in result.skipped))

@@ -98,7 +98,7 @@ def test_light_commands_load_nothing_heavy(tmp_path: Path, backends: Backends) -
     assert loaded("ls", image) & HEAVY == set()
     assert loaded("cat", image, "f") & HEAVY == set()
     assert loaded("tags", str(tmp_path / "oci")) & HEAVY == set()
-    assert loaded("extract", image, str(tmp_path / "out")) & (HEAVY - {"typing"}) == set()
+    assert loaded("extract", image, str(tmp_path / "out")) & HEAVY == set()
     assert loaded("inspect", image) & (HEAVY - {"typing"}) == set()
 
 

@@ -40,16 +40,22 @@ struct DigestTable {
     rows: Vec<Digest>,
     /// A tree, because a hostile image chooses the digests: no hash to collide.
     numbers: BTreeMap<Digest, u32>,
+    /// The number given last: neighbouring files often share a chunk.
+    last: u32,
 }
 
 impl DigestTable {
     fn number(&mut self, digest: Digest) -> u32 {
+        if self.rows.get(self.last as usize) == Some(&digest) {
+            return self.last;
+        }
         // A blob has less than 2^27 words, and a digest takes four of them.
         let next = self.rows.len() as u32;
         let number = *self.numbers.entry(digest).or_insert(next);
         if number == next {
             self.rows.push(digest);
         }
+        self.last = number;
         number
     }
 }
