@@ -35,7 +35,7 @@ test: setup check test-rust test-python  ## Run every check and every test, from
 check: check-python check-rust check-docs  ## Formatting, lints, types, licences, no_std, documentation
 
 ##@ Parts
-.PHONY: test-rust test-python check-python check-rust check-docs bench fuzz docs lock
+.PHONY: test-rust test-python check-python check-rust check-docs bench bench-peers fuzz docs lock
 test-rust:  ## Run the tests of the Rust crates
 	@mkdir -p build
 	cargo test --quiet $(CRATES) 2>&1 | tee build/cargo-test.log
@@ -78,6 +78,10 @@ fuzz-run: $(TOOLS)/bin/cargo-fuzz
 	for target in metadata frame round_trip; do \
 	mkdir -p build/fuzz/$$target && $(FUZZER)/$$target -max_total_time=$(FUZZ_SECONDS) -timeout=10 -verbosity=0 \
 	-print_final_stats=1 -artifact_prefix=build/fuzz/ build/fuzz/$$target rust/fuzz/corpus/$$target || exit; done
+
+bench-peers: setup .venv/bench.stamp  ## Compare with other images, as root (PEERS_ARGUMENTS: --help says what); write docs/performance*
+	$(BIN)/mypy benches
+	$(BIN)/python -m benches.peers --save $(PEERS_ARGUMENTS)
 
 lock: .venv/python.stamp  ## Bring requirements/*.txt up to date with requirements/*.in
 	$(BIN)/python -m pip install -q uv

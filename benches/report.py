@@ -93,6 +93,8 @@ def write_markdown(path: Path, paths: Sequence[HotPath], results: Rounds, tree: 
 
 Written by `make bench`; do not edit. Measured on {machine()}.
 
+[performance.md](performance.md) compares with other programs.
+
 ![Both backends and whole commands](benchmarks.svg)
 
 ## Hot paths

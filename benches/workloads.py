@@ -17,9 +17,10 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from benches.peers import process
 from tools.compare_trees import FIELDS, differences
 
-TIMEOUT = 900
+TIMEOUT = process.TIMEOUT
 RANDOM_READS = 500
 STEPS = ("build", "build again", "mount", "find, stat all", "read all", "read again", "random 4 KiB")
 
@@ -96,7 +97,7 @@ def measure(program: Program, tree: Path, place: Path, *, compressed: bool) -> d
     with program.mounted(image, place / "mnt") as times["mount"]:
         times["find, stat all"] = seconds(lambda: walk(place / "mnt"))
         for step in ("read all", "read again"):
-            with contextlib.suppress(subprocess.SubprocessError):
+            with contextlib.suppress(process.CommandError):
                 times[step] = seconds(lambda: read_all(place / "mnt"))
         if found := differences(tree, place / "mnt", ignore=FIELDS - {"content"}):
             raise RuntimeError(f"{program.name}: times of wrong bytes are worth nothing: {found[0]}")
@@ -109,15 +110,12 @@ def measure(program: Program, tree: Path, place: Path, *, compressed: bool) -> d
 
 def walk(directory: Path) -> None:
     """Stat everything below a directory."""
-    subprocess.run(
-        ["find", str(directory), "-printf", "%s %m\n"], stdout=subprocess.DEVNULL, check=True, timeout=TIMEOUT
-    )
+    process.run(["find", str(directory), "-printf", "%s %m\n"])
 
 
 def read_all(directory: Path) -> None:
     """Read every file below a directory."""
-    command = ["find", str(directory), "-type", "f", "-exec", "cat", "{}", "+"]
-    subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=True, timeout=TIMEOUT)
+    process.run(["find", str(directory), "-type", "f", "-exec", "cat", "{}", "+"])
 
 
 def read_parts(directory: Path, names: list[Path]) -> None:
