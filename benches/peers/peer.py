@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import shutil
 import subprocess
 from collections.abc import Iterator, Mapping
@@ -75,9 +76,10 @@ class Peer:
 
 
 def first_line(*command: str) -> str:
-    """Return the first line that a command prints."""
+    """Return the first line with a version that a command prints, to either stream; else its first line."""
     done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
-    return done.stdout.strip().splitlines()[0].strip("* ")
+    lines = done.stdout.strip().splitlines() or [""]
+    return next((line for line in lines if re.search(r"\d\.\d", line)), lines[0]).strip("* ")
 
 
 def size_of(*paths: Path) -> int:
