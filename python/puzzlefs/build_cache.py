@@ -8,7 +8,6 @@ decides which digests a build believes, so the directory must belong to the user
 from __future__ import annotations
 
 import os
-import secrets
 import stat
 import time
 from collections.abc import Iterator
@@ -65,7 +64,7 @@ class BuildCache:
         """Keep a trace, in one step, and delete what is too much. Raises `OSError`."""
         self._directory.mkdir(parents=True, exist_ok=True, mode=0o700)
         with self._opened() as at:
-            unfinished = f"{secrets.token_hex(8)}{_UNFINISHED}"
+            unfinished = f"{os.urandom(8).hex()}{_UNFINISHED}"
             flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
             try:
                 with open(os.open(unfinished, flags, 0o600, dir_fd=at), "wb") as file:

@@ -147,7 +147,7 @@ class _Build:
             stream = self.store_stream(store, unfinished, files, horizon)
             inodes = rootfs.describe(tree, stream, self.mtime, all_root=self.options.all_root)
             if base:
-                blob = rootfs.encode_delta(inodes, stream, base, numbering, whole=self.upstream)
+                blob = rootfs.encode_delta(list(inodes), stream, base, numbering, whole=self.upstream)
             else:
                 blob = rootfs.encode(inodes, stream)
             layers = self.layers(blob, stream, base)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from puzzlefs import records
 from puzzlefs._native import Index
@@ -100,7 +100,7 @@ def whole_tree(inodes: Sequence[Inode], hidden: dict[int, list[tuple[bytes, int]
     used = {inode.ino for inode in inodes}
     gone = {parent: [(name, ino) for name, ino in names if ino not in used] for parent, names in hidden.items()}
     written = [
-        replace(inode, entries=(*gone[inode.ino], *inode.entries)) if inode.ino in gone else inode for inode in inodes
+        inode._replace(entries=(*gone[inode.ino], *inode.entries)) if inode.ino in gone else inode for inode in inodes
     ]
     written += [whiteout(ino) for ino in {ino for names in gone.values() for _, ino in names}]
     return sorted(written, key=lambda inode: inode.ino)

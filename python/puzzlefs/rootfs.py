@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from puzzlefs import constants, records
@@ -36,9 +36,9 @@ class Base(NamedTuple):
         return cls(image, digests, verity, [Vector(*vector) for vector in vectors])
 
 
-def describe(tree: Scan, stream: Stream, mtime: MtimeRule, *, all_root: bool) -> list[Inode]:
-    """Return what the image says of every node of a numbered tree."""
-    return [_describe(node, stream, mtime, all_root) for node in tree.nodes()]
+def describe(tree: Scan, stream: Stream, mtime: MtimeRule, *, all_root: bool) -> Iterator[Inode]:
+    """Yield what the image says of every node of a numbered tree; ascending if it is numbered alone."""
+    return (_describe(node, stream, mtime, all_root) for node in tree.nodes())
 
 
 def _describe(node: Node, stream: Stream, mtime: MtimeRule, all_root: bool) -> Inode:
@@ -59,10 +59,10 @@ def _describe(node: Node, stream: Stream, mtime: MtimeRule, all_root: bool) -> I
     )
 
 
-def encode(inodes: Sequence[Inode], stream: Stream) -> bytes:
-    """Return the rootfs blob of a tree that stands alone."""
+def encode(inodes: Iterable[Inode], stream: Stream) -> bytes:
+    """Return the rootfs blob of a tree that stands alone; its inodes come in ascending order."""
     digests = DigestTable()
-    vector = write_vector(sorted(inodes, key=lambda inode: inode.ino), digests)
+    vector = write_vector(inodes, digests)
     return native.encode_rootfs(digests.packed(), _verity_rows(stream, b""), [vector])
 
 

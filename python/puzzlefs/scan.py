@@ -136,9 +136,10 @@ class _Scanner:
         except OSError as error:
             raise SourceError(directory.path or b".", error.errno or errno.EIO) from error
         try:
+            above = directory.path + b"/" if directory.path else b""
             for name in sorted(map(os.fsencode, os.listdir(descriptor))):
-                path = directory.path + b"/" + name if directory.path else name
-                if not self.excluded(name, path):
+                path = above + name
+                if not (self.options.exclude and self.excluded(name, path)):
                     self.add(directory, name, path, descriptor)
         except OSError as error:
             raise SourceError(directory.path or b".", error.errno or errno.EIO) from error
@@ -197,12 +198,14 @@ class _Scanner:
 
     def list_xattrs(self, path: bytes) -> Sequence[tuple[bytes, bytes]]:
         try:
-            names = [os.fsencode(name) for name in os.listxattr(path, follow_symlinks=False)]
+            listed = os.listxattr(path, follow_symlinks=False)
         except OSError as error:
             if error.errno in (errno.ENOTSUP, errno.ENODATA):
                 return ()
             raise
-        kept = [name for name in names if self.options.xattrs(name)]
+        if not listed:
+            return ()
+        kept = [name for name in map(os.fsencode, listed) if self.options.xattrs(name)]
         if self.options.sort_xattrs:
             kept.sort()
         return [(name, os.getxattr(path, name, follow_symlinks=False)) for name in kept]

@@ -97,8 +97,11 @@ def _watch(
     thread = threading.Thread(target=work, name="puzzlefs-build")
     thread.start()
     try:
-        while thread.is_alive():
+        running = True
+        while running:
             thread.join(_POLL_SECONDS)
+            running = thread.is_alive()
+            # Told at least once, and last when all is done.
             if report:
                 report(progress())
     except BaseException:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from puzzlefs import records
 from puzzlefs._native import Index
@@ -14,8 +14,7 @@ Chunk = tuple[bytes, int, int, int]
 """(digest of the blob, flags, offset in the uncompressed blob, length)."""
 
 
-@dataclass(frozen=True, slots=True)
-class Inode:
+class Inode(NamedTuple):
     """All that an image says of an inode; two are equal where an image need say it once."""
 
     ino: int
