@@ -15,6 +15,7 @@ mod extract_plan;
 mod extract_restore;
 mod extract_tree;
 mod fsverity;
+pub mod fuse;
 mod hash;
 pub mod hashing;
 mod known;

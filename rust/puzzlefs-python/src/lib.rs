@@ -10,6 +10,7 @@ mod codec;
 mod descriptor;
 mod detach;
 mod error;
+mod fuse;
 mod hash;
 mod index;
 mod interrupt;
@@ -33,6 +34,7 @@ fn _rust(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(codec::compress_upstream, module)?)?;
     module.add_function(wrap_pyfunction!(codec::decompress, module)?)?;
     module.add_class::<reader::Reader>()?;
+    module.add_class::<fuse::FuseServer>()?;
     module.add_class::<writer::StreamWriter>()?;
     Ok(())
 }

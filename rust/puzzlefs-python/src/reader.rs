@@ -25,7 +25,7 @@ const DIRECT: u64 = 1 << 20;
 
 /// File contents of one image, each blob checked as `verify` says before its bytes are used.
 #[pyclass(frozen, module = "puzzlefs._rust")]
-pub(crate) struct Reader(puzzlefs_engine::Reader);
+pub(crate) struct Reader(pub(crate) Arc<puzzlefs_engine::Reader>);
 
 #[pymethods]
 impl Reader {
@@ -48,9 +48,8 @@ impl Reader {
         };
         let cache_size = usize::try_from(cache_size).unwrap_or(usize::MAX);
         let index = Arc::clone(&index.get().0);
-        Ok(Self(puzzlefs_engine::Reader::new(
-            index, directory, verify, cache_size,
-        )))
+        let reader = puzzlefs_engine::Reader::new(index, directory, verify, cache_size);
+        Ok(Self(Arc::new(reader)))
     }
 
     /// Return up to `size` bytes of a file from `offset`; short only at its end.
