@@ -19,7 +19,7 @@ from puzzlefs.notice import try_say
 _THREAD_LIMIT: Final = 4
 _PAUSE_MS: Final = 50
 # How long requests that are on their way when the process is told to stop may take.
-_PATIENCE_MS: Final = 2000
+_PATIENCE_MS: Final = 5000
 _STOPPING: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 _ANSWERING, _ERROR = b"i", b"e"
 

@@ -48,8 +48,9 @@ impl<'a> Listing<'a> {
         }
         let first = usize::try_from(start.saturating_sub(DOTS)).unwrap_or(usize::MAX);
         let entries = self.index.entries(directory, first, usize::MAX)?;
-        for (position, (name, ino)) in (start.max(DOTS)..).zip(entries) {
+        for (number, (name, ino)) in entries.enumerate() {
             let stat = self.index.stat(ino)?;
+            let position = (first + number) as u64 + DOTS;
             if device(&stat).is_ok() && !self.put(&stat, name, position, false) {
                 break;
             }
