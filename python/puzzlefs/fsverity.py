@@ -1,16 +1,11 @@
-"""The kernel's fs-verity: making files immutable and having every read of them checked.
-
-`<linux/fsverity.h>` has the numbers and structures.
-"""
+"""The kernel's fs-verity: making an image's blobs immutable and having every read of them checked."""
 
 from __future__ import annotations
 
 import errno
-import fcntl
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from struct import Struct
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from puzzlefs import constants, mountinfo
@@ -18,17 +13,11 @@ from puzzlefs._native import native
 from puzzlefs.errors import BlobError, IntegrityError, MissingBlobError, StoreError, UnsupportedError, shown
 from puzzlefs.names import parse_verity
 from puzzlefs.records import VERITY
+from puzzlefs.verity_ioctl import enable_file, measure_file
 
 if TYPE_CHECKING:
     from puzzlefs.image import Image
 
-_ENABLE: Final = 0x40806685
-_MEASURE: Final = 0xC0046686
-_SHA256: Final = 1
-# version, algorithm, block size, salt size and address, signature size, 0, signature address, 11 times 0
-_ENABLE_ARGUMENT: Final = Struct("<IIIIQIIQ88x")
-# algorithm, digest size, digest
-_DIGEST: Final = Struct("<HH32s")
 _UNSUPPORTED: Final = (errno.ENOTTY, errno.EOPNOTSUPP)
 _NO_ENTRY: Final = bytes(32)
 
@@ -74,11 +63,13 @@ def _chain(image: Image, digest: bytes) -> Iterator[tuple[bytes, bytes]]:
 
 def _enable_blob(image: Image, blob: bytes, verity: bytes) -> bool:
     """Put one blob under fs-verity; return False where it already was."""
-    path = image.blobs / blob.hex()
+    path = os.path.join(image.store.blob_directory, blob.hex())
     with _opened(path, blob) as descriptor:
         try:
-            new = enable_file(descriptor)
+            # First, because a filesystem that is mounted read-only refuses to enable what is enabled.
             found = measure_file(descriptor)
+            new = found is None and enable_file(descriptor)
+            found = found or measure_file(descriptor) or b""
         except OSError as error:
             if error.errno in _UNSUPPORTED:
                 raise UnsupportedError(_lack(descriptor, path, error.errno)) from error
@@ -88,8 +79,29 @@ def _enable_blob(image: Image, blob: bytes, verity: bytes) -> bool:
     return new
 
 
+def enforced(image: Image) -> int:
+    """Return how many of an image's blobs, the rootfs blob included, the kernel checks against the image.
+
+    Those are the blobs under fs-verity whose measurement is what the image says.
+    """
+    stated = dict(VERITY.iter_unpack(image.index.blobs()))
+    rootfs = image.manifest.rootfs
+    stated[rootfs.raw_digest] = native.verity_digest(image.rootfs)
+    count = 0
+    for blob, verity in stated.items():
+        try:
+            with _opened(os.path.join(image.store.blob_directory, blob.hex()), blob) as descriptor:
+                count += measure_file(descriptor) == verity
+        except (MissingBlobError, StoreError):
+            continue
+        except OSError:
+            # The filesystem knows no fs-verity: neither of this blob nor of those beside it.
+            break
+    return count
+
+
 @contextmanager
-def _opened(path: os.PathLike[str], blob: bytes) -> Iterator[int]:
+def _opened(path: str, blob: bytes) -> Iterator[int]:
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except FileNotFoundError:
@@ -102,33 +114,10 @@ def _opened(path: os.PathLike[str], blob: bytes) -> Iterator[int]:
         os.close(descriptor)
 
 
-def enable_file(descriptor: int) -> bool:
-    """Put a file, open for reading and by nobody for writing, under fs-verity; False where it was.
-
-    Raises `OSError`: ENOTTY where the filesystem knows no fs-verity, EOPNOTSUPP where it or the
-    kernel has it switched off.
-    """
-    argument = _ENABLE_ARGUMENT.pack(1, _SHA256, constants.VERITY_BLOCK, 0, 0, 0, 0, 0)
-    try:
-        fcntl.ioctl(descriptor, _ENABLE, argument)
-    except FileExistsError:
-        return False
-    return True
-
-
-def measure_file(descriptor: int) -> bytes:
-    """Return the fs-verity digest that the kernel has for a file. Raises `OSError` ENODATA without."""
-    answer = fcntl.ioctl(descriptor, _MEASURE, _DIGEST.pack(0, 32, b""))
-    algorithm, size, digest = _DIGEST.unpack(answer)
-    if algorithm != _SHA256 or size != 32:
-        raise OSError(errno.EOPNOTSUPP, "measured with another algorithm than SHA-256")
-    return bytes(digest)
-
-
-def _lack(descriptor: int, path: os.PathLike[str], number: int) -> str:
+def _lack(descriptor: int, path: str, number: int) -> str:
     mount = mountinfo.of_device(os.fstat(descriptor).st_dev)
     kind = mount.kind if mount else "unknown"
-    directory = shown(os.path.dirname(os.fspath(path)))
+    directory = shown(os.path.dirname(path))
     if kind in ("ext4", "f2fs"):
         need = "a kernel with CONFIG_FS_VERITY and the filesystem's feature 'verity'"
     elif kind == "btrfs":

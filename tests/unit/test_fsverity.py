@@ -13,7 +13,7 @@ import pytest
 
 from puzzlefs._native import load
 from puzzlefs.errors import BlobError, IntegrityError, MissingBlobError, StoreError, UnsupportedError
-from puzzlefs.fsverity import VerityResult, enable
+from puzzlefs.fsverity import VerityResult, enable, enforced
 from puzzlefs.image import Image
 from tests.images import Crafted, craft, directory, file_of
 
@@ -26,6 +26,7 @@ class Kernel:
     def __init__(self) -> None:
         self.enabled: set[int] = set()
         self.failure = 0
+        self.refusal = 0
         self.measured: Callable[[bytes], bytes] = load("python").verity_digest
 
     def ioctl(self, descriptor: int, request: int, argument: bytes) -> bytes:
@@ -35,12 +36,16 @@ class Kernel:
         ino = os.fstat(descriptor).st_ino
         if request == 0x40806685:
             assert argument == bytes.fromhex("010000000100000000100000") + bytes(116)
+            if self.refusal:
+                raise OSError(self.refusal, os.strerror(self.refusal))
             if ino in self.enabled:
                 raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST))
             self.enabled.add(ino)
             return argument
         assert request == 0xC0046686
         assert argument == bytes.fromhex("00002000") + bytes(32)
+        if ino not in self.enabled:
+            raise OSError(errno.ENODATA, os.strerror(errno.ENODATA))
         return bytes.fromhex("01002000") + self.measured(os.pread(descriptor, 1 << 30, 0))
 
 
@@ -70,6 +75,26 @@ def test_again_is_fine(kernel: Kernel, crafted: Crafted) -> None:
     image = Image.open(crafted.name)
     enable(image, image.verity)
     assert enable(image, image.verity.upper()) == VerityResult(3, 3)
+
+
+def test_only_what_the_image_says_counts_as_enforced(kernel: Kernel, crafted: Crafted) -> None:
+    """The rootfs blob and the chunk, not the manifest; nothing where the measurement is another."""
+    image = Image.open(crafted.name)
+    assert enforced(image) == 0
+    enable(image, image.verity)
+    assert enforced(image) == 2
+    kernel.measured = lambda _: b"m" * 32
+    assert enforced(image) == 0
+    kernel.failure = errno.ENOTTY
+    assert enforced(image) == 0
+
+
+def test_enabled_blobs_need_no_right_to_write(kernel: Kernel, crafted: Crafted) -> None:
+    """A filesystem mounted read-only refuses every request to enable."""
+    image = Image.open(crafted.name)
+    enable(image, image.verity)
+    kernel.refusal = errno.EROFS
+    assert enable(image, image.verity) == VerityResult(3, 3)
 
 
 def test_wrong_pin_changes_nothing(kernel: Kernel, crafted: Crafted) -> None:

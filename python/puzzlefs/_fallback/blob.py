@@ -14,10 +14,12 @@ from typing import Final
 
 from puzzlefs.constants import MIB
 from puzzlefs.errors import BlobError, MissingBlobError
+from puzzlefs.verity_ioctl import measure_file
 
 from .codec import FOOTER, SeekTable, parse_table, table_length
 
 BLOCK: Final = 4096
+_NO_ENTRY: Final = bytes(32)
 WRONG_CONTENT: Final = "content does not match the digest"
 
 
@@ -35,13 +37,14 @@ def _reported(digest: bytes) -> Iterator[None]:
 class Blob:
     """An open blob; it closes when nobody has it any more.
 
+    verity  the fs-verity digest that the image gives, or zeros; where the kernel enforces the same one,
+            there is nothing left to check
     check   hash the whole blob now: its bytes must have the digest
     recheck keep the hash of each block, and compare it whenever the block is read
     """
 
-    def __init__(self, directory: bytes, digest: bytes, check: bool, recheck: bool) -> None:
+    def __init__(self, directory: bytes, digest: bytes, verity: bytes, check: bool, recheck: bool) -> None:
         self._digest = digest
-        self._blocks: list[bytes] | None = [] if recheck else None
         with _reported(digest):
             self._fd = os.open(
                 os.path.join(directory, digest.hex().encode()), os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC
@@ -50,7 +53,15 @@ class Blob:
             found = os.fstat(self._fd)
             if not stat.S_ISREG(found.st_mode):
                 raise OSError(errno.EISDIR if stat.S_ISDIR(found.st_mode) else errno.ESPIPE, "")
-        self.size = self._check() if check or recheck else found.st_size
+        check = (check or recheck) and not self._enforced(verity)
+        self._blocks: list[bytes] | None = [] if check and recheck else None
+        self.size = self._check() if check else found.st_size
+
+    def _enforced(self, verity: bytes) -> bool:
+        try:
+            return verity != _NO_ENTRY and measure_file(self._fd) == verity
+        except OSError:
+            return False
 
     def _check(self) -> int:
         """Compare the content with the digest; return its size."""

@@ -64,7 +64,10 @@ class Reader:
         self._index = index
         self._directory = directory
         self._verify = verify
-        self._digests = [digest for digest, _ in VERITY.iter_unpack(index.blobs())]
+        self._digests, self._verity = [], []
+        for digest, verity in VERITY.iter_unpack(index.blobs()):
+            self._digests.append(digest)
+            self._verity.append(verity)
         self._bad: set[int] = set()
         self._cache = FrameCache(cache_size)
         self._layout = lru_cache(LAYOUTS_KEPT)(self._read_layout)
@@ -140,7 +143,8 @@ class Reader:
         return frame
 
     def _open(self, row: int) -> Blob:
-        return Blob(self._directory, self._digests[row], self._verify == ONCE, self._verify == ALWAYS)
+        checks = self._verify == ONCE, self._verify == ALWAYS
+        return Blob(self._directory, self._digests[row], self._verity[row], *checks)
 
     @contextmanager
     def _blob(self, row: int) -> Iterator[Blob]:

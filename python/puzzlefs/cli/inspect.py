@@ -38,6 +38,8 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _facts(image: Image) -> dict[str, Any]:
+    from puzzlefs.fsverity import enforced
+
     manifest, platform = image.manifest, image.descriptor.platform
     version, digests, _, vectors = native.decode_rootfs(image.rootfs)
     blobs = {layer.digest: layer.size for layer in manifest.layers}
@@ -52,6 +54,7 @@ def _facts(image: Image) -> dict[str, Any]:
         "rootfs_bytes": manifest.rootfs.size,
         "blobs": len(blobs),
         "compressed_blobs": compressed,
+        "fs_verity_blobs": enforced(image),
         "chunks": len(digests) // 32,
         "stored_bytes": sum(blobs.values()) + image.descriptor.size + manifest.config.size,
         "inodes": image.index.inode_count,
