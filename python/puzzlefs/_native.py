@@ -119,6 +119,41 @@ class Reader(Protocol):
         """
 
 
+class FuseServer(Protocol):
+    """Serves an image on a connection to the kernel, by threads of its own, until it is unmounted.
+
+    index, reader  the backend's own; the tree and the contents that are served
+    connection     a descriptor of /dev/fuse that was mounted; the server keeps one of its own
+    notices        the writing end of a pipe, which must not block; the server keeps one of its own.
+                   `i` is written when the kernel has begun to talk, `e` when there is something for
+                   `take_errors`; it is closed when the mount has ended.
+    threads        how many requests are answered at a time
+    """
+
+    def __init__(self, index: Index, reader: Reader, connection: int, notices: int, threads: int) -> None: ...
+
+    def take_errors(self) -> list[Exception]:
+        """Return the errors that came up since the last call, of each damaged blob the first only."""
+
+    @staticmethod
+    def mount(connection: int, source: bytes, target: bytes, flags: int, options: bytes) -> None:
+        """Mount on a directory by the system call of this name.
+
+        connection  a fresh descriptor of /dev/fuse
+        source      what the table of mounts shows
+        flags       those of the system call
+        options     the filesystem's own, separated by commas
+        Raises `OSError`.
+        """
+
+    @staticmethod
+    def unmount(target: bytes, lazy: bool) -> None:
+        """Unmount what is mounted at a path, by umount2(2); with `lazy` when its last user leaves.
+
+        Raises `OSError`.
+        """
+
+
 class StreamWriter(Protocol):
     """Cuts the bytes of many files, as one stream, into chunks and stores each as a blob.
 
@@ -170,6 +205,8 @@ class Backend(Protocol):
     Index: type[Index]
     Reader: type[Reader]
     StreamWriter: type[StreamWriter]
+    FuseServer: type[FuseServer] | None
+    """None in the pure backend, whose mounts pyfuse3 serves."""
 
     def cut_lengths(self, data: bytes) -> list[int]:
         """Return the lengths of the chunks into which FastCDC cuts `data`, a whole stream."""

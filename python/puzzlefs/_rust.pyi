@@ -7,6 +7,7 @@ from puzzlefs._native import InodeStat, RawRootfs, Unpacked
 from puzzlefs.rows import Vector
 
 __all__ = [
+    "FuseServer",
     "Index",
     "Reader",
     "StreamWriter",
@@ -73,6 +74,17 @@ class Reader:
     def read(self, ino: int, offset: int, size: int) -> bytes: ...
     def extract(self, ino: int, fd: int) -> None: ...
     def extract_tree(self, fd: int, name: bytes, same_owner: bool, jobs: int) -> Unpacked: ...
+
+# fuse
+
+@final
+class FuseServer:
+    def __new__(cls, index: Index, reader: Reader, connection: int, notices: int, threads: int) -> FuseServer: ...
+    def take_errors(self) -> list[Exception]: ...
+    @staticmethod
+    def mount(connection: int, source: bytes, target: bytes, flags: int, options: bytes) -> None: ...
+    @staticmethod
+    def unmount(target: bytes, lazy: bool) -> None: ...
 
 # writer
 

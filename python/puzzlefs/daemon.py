@@ -1,145 +1,117 @@
 """The process of a mount: opens the image, mounts it, says so, serves until it is unmounted.
 
-Run as `python -m puzzlefs.daemon FD REQUEST`. FD is a pipe for one word to the caller: `s`, or `f`
-and the reason. The pipe closes with the process, so that a caller never waits for a dead one.
+Run as `python -m puzzlefs.daemon FD REQUEST`, or entered by a fork of the command line. FD is a pipe
+for one word to the caller: `s`, or `f` and the reason. The pipe closes with the process, so that a
+caller never waits for a dead one.
 """
 
 from __future__ import annotations
 
-import logging
-import logging.handlers
 import os
-import signal
 import sys
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
-from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from collections.abc import Callable
+from contextlib import suppress
+from typing import TYPE_CHECKING
 
-import trio
-
+from puzzlefs._native import native
 from puzzlefs.errors import MountError, PuzzleFSError
 from puzzlefs.image import Image
+from puzzlefs.kernel_mount import process_name
 from puzzlefs.mount import FAILED, MOUNTED, Request
-from puzzlefs.notice import say, try_say
-from puzzlefs.vfs import Filesystem
+from puzzlefs.mountinfo import Mount
+from puzzlefs.notice import say
 
 if TYPE_CHECKING:
-    from puzzlefs.fuse import Session
+    import logging
 
 _SYSLOG = "/dev/log"
-_PAUSE = 0.05
-_STANDARD_ERROR = 2
-
-log = logging.getLogger("puzzlefs")
 
 
-def serve(request: Request, answers: Callable[[], None] = lambda: None) -> None:
+class MessageLog:
+    """Where a mount's messages go: the logger "puzzlefs", with a file or the system's log behind it.
+
+    Few mounts have any, so that the modules for it are loaded with the first, unless a file is named:
+    that must be there from the start.
+    """
+
+    def __init__(self, path: str | None, to_system: bool = False) -> None:
+        self._logger: logging.Logger | None = None
+        self._path = path
+        self._to_system = to_system
+        if path is not None or native.FuseServer is None:
+            self._open()
+
+    def write(self, error: Exception) -> None:
+        """Write what went wrong, in one line."""
+        self._open().error("%s", error)
+
+    def write_bug(self, error: Exception) -> None:
+        """Write what should not have gone wrong, and where."""
+        self._open().error("the mount failed", exc_info=error)
+
+    def _open(self) -> logging.Logger:
+        if self._logger is None:
+            import logging
+
+            self._logger = logging.getLogger("puzzlefs")
+            if self._path is not None:
+                self._add(logging.FileHandler(self._path), "%(asctime)s %(levelname)s %(message)s")
+            elif self._to_system:
+                self._add_system_log()
+        return self._logger
+
+    def _add_system_log(self) -> None:
+        """Send messages to the system's log where one listens; nothing needs it."""
+        from logging.handlers import SysLogHandler
+
+        try:
+            handler = SysLogHandler(_SYSLOG)
+        except OSError:
+            return
+        self._add(handler, f"puzzlefs[{os.getpid()}]: %(message)s")
+
+    def _add(self, handler: logging.Handler, form: str) -> None:
+        from logging import Formatter
+
+        handler.setFormatter(Formatter(form))
+        if self._logger is not None:
+            self._logger.addHandler(handler)
+
+
+def serve(
+    request: Request,
+    image: Image | None = None,
+    answers: Callable[[Mount | None], None] = lambda _: None,
+    log: MessageLog | None = None,
+) -> None:
     """Mount as `request` says and serve until the mount ends; `answers` is called once the kernel talks.
 
-    Raises `MountError` with the reason where mounting fails, or the error of an unusable image.
+    `image` is what the request names, where that is open already. Raises `MountError` with the reason
+    where mounting fails, or the error of an unusable image.
     """
     answering = False
 
-    def tell() -> None:
+    def tell(mount: Mount | None) -> None:
         nonlocal answering
         answering = True
-        answers()
+        answers(mount)
 
     try:
-        if request.log is not None:
-            log.addHandler(_formatted(logging.FileHandler(request.log)))
-        image = Image.open(request.image, request.verity)
-        filesystem = Filesystem(image.index, image.reader(request.verify, request.cache_size))
-        session = _mounted(filesystem, request)
-        session.run(_Companion(request, tell))
+        report = (log or MessageLog(request.log)).write
+        opened = image or Image.open(request.image, request.verity)
+        reader = opened.reader(request.verify, request.cache_size)
+        if native.FuseServer is None:
+            from puzzlefs import fuse_session
+
+            fuse_session.serve(opened.index, reader, request, tell, report)
+        else:
+            from puzzlefs import server
+
+            server.serve(native.FuseServer, opened.index, reader, request, tell, report)
     except Exception:
         if not answering and request.fifo is not None:
             say(request.fifo, FAILED)
         raise
-
-
-class _Companion:
-    """What runs beside the server: says that the mount answers, then waits for a signal to stop."""
-
-    def __init__(self, request: Request, tell: Callable[[], None]) -> None:
-        self._request = request
-        self._tell = tell
-
-    async def __call__(self) -> None:
-        from puzzlefs.fuse import raise_read_ahead
-
-        # In a thread, for it looks at paths, and a look at the mount itself must find the server free.
-        await trio.to_thread.run_sync(raise_read_ahead, Path(self._request.mountpoint))
-        async with trio.open_nursery() as nursery:
-            if self._request.fifo is not None:
-                nursery.start_soon(_notify, self._request.fifo)
-            nursery.start_soon(self._until_signal, nursery.cancel_scope)
-
-    async def _until_signal(self, scope: trio.CancelScope) -> None:
-        if threading.current_thread() is not threading.main_thread():
-            self._tell()
-            await trio.sleep_forever()
-        with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
-            self._tell()
-            async for _ in signals:
-                scope.cancel()
-                return
-
-
-async def _notify(fifo: str) -> None:
-    """Write `s` as soon as somebody reads the pipe, however late."""
-    try:
-        while not try_say(fifo, MOUNTED):  # noqa: ASYNC110 - a pipe has no event for its first reader
-            await trio.sleep(_PAUSE)
-    except OSError as error:
-        log.warning("%s: %s", fifo, error.strerror)
-
-
-def _mounted(filesystem: Filesystem, request: Request) -> Session:
-    try:
-        from puzzlefs.fuse import Session, mount_options
-    except ImportError as error:
-        raise MountError(f"pyfuse3 cannot be loaded: {error}") from error
-    options = mount_options(request.name, request.options, request.allow_other)
-    with _standard_error_kept() as kept:
-        try:
-            return Session(filesystem, Path(request.mountpoint), options)
-        except RuntimeError as error:
-            kept.seek(0)
-            reason = kept.read().decode("utf-8", "replace").strip().replace("\n", "; ")
-            raise MountError(f"{request.mountpoint}: {reason or error}") from error
-
-
-@contextmanager
-def _standard_error_kept() -> Iterator[BinaryIO]:
-    """Collect what is written to standard error: libfuse says there, and only there, what went wrong."""
-    original = os.dup(_STANDARD_ERROR)
-    try:
-        with open(os.memfd_create("standard-error"), "w+b") as kept:
-            os.dup2(kept.fileno(), _STANDARD_ERROR)
-            try:
-                yield kept
-            finally:
-                os.dup2(original, _STANDARD_ERROR)
-    finally:
-        os.close(original)
-
-
-def _formatted(handler: logging.Handler) -> logging.Handler:
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
-    return handler
-
-
-def _log_to_system() -> None:
-    """Send messages to the system's log where one listens; nothing needs it."""
-    try:
-        handler = logging.handlers.SysLogHandler(_SYSLOG)
-    except OSError:
-        return
-    handler.setFormatter(logging.Formatter(f"puzzlefs[{os.getpid()}]: %(message)s"))
-    log.addHandler(handler)
 
 
 class _Word:
@@ -151,8 +123,10 @@ class _Word:
         self._descriptor = descriptor
         self._said = False
 
-    def mounted(self) -> None:
+    def mounted(self, mount: Mount | None) -> None:
         """Say that the mount answers, and let the caller go."""
+        if mount is not None:
+            _name_process(process_name(mount))
         self._say(MOUNTED)
         os.close(self._descriptor)
 
@@ -167,25 +141,51 @@ class _Word:
             os.write(self._descriptor, word)
 
 
-def main(arguments: list[str]) -> int:
-    """Leave the caller's process group for good, then serve. Returns the exit code."""
-    word, request = _Word(int(arguments[0])), Request.decode(arguments[1])
-    if os.fork():
-        os._exit(0)
+def _name_process(name: str) -> None:
+    """Let `unmount` find this process by the name that it now has."""
+    with suppress(OSError), open("/proc/self/comm", "w", encoding="ascii") as comm:
+        comm.write(name)
+
+
+def work(descriptor: int, request: Request, image: Image | None = None) -> int:
+    """Be the process of a mount, which has left its caller's group; `descriptor` is the pipe.
+
+    Returns the exit code.
+    """
+    word = _Word(descriptor)
     os.chdir("/")
-    if request.log is None:
-        _log_to_system()
+    log = MessageLog(None, to_system=request.log is None)
     try:
-        serve(request, word.mounted)
+        log = MessageLog(request.log, to_system=True)
+        serve(request, image, word.mounted, log)
     except PuzzleFSError as error:
-        log.error("%s", error)  # noqa: TRY400 - the reason is for a user, the traceback would not be
+        log.write(error)
         word.failed(error.exit_code, str(error))
         return error.exit_code
     except Exception as error:
-        log.exception("the mount failed")
+        log.write_bug(error)
         word.failed(MountError.exit_code, f"{type(error).__name__}: {error}")
         return 1
     return 0
+
+
+def work_as_fork(descriptor: int, request: Request, image: Image) -> int:
+    """Leave everything of the process that forked this one but memory and `descriptor`; then `work`."""
+    os.setsid()
+    word = os.dup2(descriptor, 3)
+    null = os.open(os.devnull, os.O_RDWR)
+    for standard in range(3):
+        os.dup2(null, standard)
+    os.closerange(4, os.sysconf("SC_OPEN_MAX"))
+    return work(word, request, image)
+
+
+def main(arguments: list[str]) -> int:
+    """Leave the caller's process group for good, then serve. Returns the exit code."""
+    descriptor, request = int(arguments[0]), Request.decode(arguments[1])
+    if os.fork():
+        os._exit(0)
+    return work(descriptor, request)
 
 
 if __name__ == "__main__":

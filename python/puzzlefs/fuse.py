@@ -11,21 +11,17 @@ import errno
 import functools
 import logging
 import os
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
-from pathlib import Path
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, Concatenate, Final, ParamSpec, TypeVar
 
 import pyfuse3
-import trio
 
-from puzzlefs import mountinfo
-from puzzlefs.errors import BlobError, PuzzleFSError, shown
+from puzzlefs.errors import BlobError, PuzzleFSError
 from puzzlefs.vfs import Attributes, Filesystem
 
 _FOREVER: Final = 365 * 24 * 3600
 # About what fits the kernel's reply buffer; the rest of a directory is another request.
 _PAGE: Final = 64
-_READ_AHEAD_KIB: Final = 1024
 
 log = logging.getLogger("puzzlefs")
 
@@ -203,54 +199,3 @@ def _entry(attributes: Attributes) -> pyfuse3.EntryAttributes:
     entry.st_atime_ns = entry.st_mtime_ns = entry.st_ctime_ns = mtime_ns
     entry.entry_timeout = entry.attr_timeout = _FOREVER
     return entry
-
-
-def mount_options(name: str, extra: Sequence[str] = (), allow_other: bool = False) -> set[str]:
-    """Return the options of a mount of the image called `name`."""
-    # The library takes ASCII, a comma ends an option and a backslash protects one.
-    source = shown(name).replace("\\", "\\\\").replace(",", "\\,")
-    options = {"ro", "default_permissions", f"fsname={source}", "subtype=puzzlefs", *extra}
-    if allow_other:
-        options.add("allow_other")
-    return options
-
-
-class Session:
-    """A mounted filesystem. One process can have one at a time."""
-
-    def __init__(self, filesystem: Filesystem, mountpoint: Path, options: set[str]) -> None:
-        """Mount. Raises `RuntimeError` where that fails; the library writes the reason to standard error."""
-        self._talking = trio.Event()
-        pyfuse3.init(Operations(filesystem, self._talking.set), os.fspath(mountpoint), options)
-
-    def run(self, beside: Callable[[], Awaitable[None]]) -> None:
-        """Answer the kernel until it is unmounted from outside or `beside` returns, then unmount.
-
-        `beside` runs in the same loop, from the kernel's first word on.
-        """
-        try:
-            trio.run(self._run, beside)
-        finally:
-            pyfuse3.close(unmount=True)
-
-    async def _run(self, beside: Callable[[], Awaitable[None]]) -> None:
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._beside, beside)
-            await pyfuse3.main()
-            nursery.cancel_scope.cancel()
-
-    async def _beside(self, beside: Callable[[], Awaitable[None]]) -> None:
-        await self._talking.wait()
-        await beside()
-        pyfuse3.terminate()
-
-
-def raise_read_ahead(mountpoint: Path) -> None:
-    """Let the kernel read 1 MiB ahead, which quadruples sequential reads; only root may, and none must."""
-    mount = mountinfo.topmost(mountpoint)
-    if mount is None:
-        return
-    try:
-        Path(f"/sys/class/bdi/{mount.device}/read_ahead_kb").write_text(f"{_READ_AHEAD_KIB}\n")
-    except OSError as error:
-        log.debug("read-ahead stays as it is: %s", error)

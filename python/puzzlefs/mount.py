@@ -1,21 +1,19 @@
 """Mounting: in this process, or in one of its own that outlives it.
 
 The process of a mount is a new interpreter rather than a copy of the caller: it holds none of the
-caller's descriptors, locks or threads, so that whoever reads the caller's output to its end does not
-wait for the mount to end, and a program with threads may mount too.
+caller's memory, descriptors, locks or threads, so that whoever reads the caller's output to its end
+does not wait for the mount to end, and a program with threads may mount too. The command line is not
+such a program: what it has in memory is the image, and a fork of it answers sooner.
 """
 
 from __future__ import annotations
 
-import json
 import os
-import subprocess
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from importlib import util
-from pathlib import Path
+from typing import NamedTuple, NoReturn
 
+from puzzlefs._native import native
 from puzzlefs.errors import MountError, UnsupportedError, UsageError
 from puzzlefs.image import CACHE_SIZE, Image
 
@@ -24,8 +22,7 @@ MOUNTED = b"s"
 FAILED = b"f"
 
 
-@dataclass(frozen=True, slots=True)
-class Request:
+class Request(NamedTuple):
     """What the process of a mount has to do; every path is absolute.
 
     image       `DIR@sha256:HEX`: the very manifest that the caller saw, whatever its tag says later
@@ -51,11 +48,15 @@ class Request:
 
     def encode(self) -> str:
         """Return the request as one line of ASCII."""
-        return json.dumps(asdict(self), separators=(",", ":"))
+        import json
+
+        return json.dumps(self._asdict(), separators=(",", ":"))
 
     @classmethod
     def decode(cls, line: str) -> Request:
         """Read what `encode` wrote."""
+        import json
+
         document = json.loads(line)
         return cls(**{**document, "options": tuple(document["options"])})
 
@@ -71,15 +72,18 @@ def mount(
     verify: int | None = None,
     cache_size: int = CACHE_SIZE,
     log: str | os.PathLike[str] | None = None,
+    fork: bool = False,
 ) -> None:
     """Mount an image on a directory, read-only.
 
     Returns when the mount answers, and leaves a process behind that serves it until it is unmounted
     or terminated; with `foreground`, serves it here and returns when it is unmounted. `s` or `f` is
-    written to `fifo`, as soon as that has a reader, when the mount answers or has failed.
+    written to `fifo`, as soon as that has a reader, when the mount answers or has failed. With `fork`
+    the process is a copy of this one, which is sooner ready, but only for a caller that has neither
+    threads nor anything else in memory that should not stay there.
 
-    Raises `MountError` with the reason, `UnsupportedError` where pyfuse3 is not installed,
-    `UsageError` where an option is malformed.
+    Raises `MountError` with the reason, `UnsupportedError` where the pure backend has no pyfuse3,
+    `UsageError` where an option is malformed, or what is wrong with the image.
     """
     notice = None if fifo is None else os.path.abspath(fifo)
     try:
@@ -97,16 +101,19 @@ def mount(
             fifo=notice,
             log=None if log is None else os.path.abspath(log),
         )
-        _need_pyfuse3()
+        if native.FuseServer is None:
+            _need_pyfuse3()
     except Exception:
         say_failed(notice)
         raise
     if foreground:
         from puzzlefs.daemon import serve
 
-        serve(request)
+        serve(request, image)
+    elif fork:
+        _fork(request, image)
     else:
-        _start(request)
+        _spawn(request)
 
 
 def _directory(mountpoint: str | os.PathLike[str]) -> str:
@@ -130,6 +137,8 @@ def _checked(options: Sequence[str]) -> tuple[str, ...]:
 
 
 def _need_pyfuse3() -> None:
+    from importlib import util
+
     if util.find_spec("pyfuse3") is None or util.find_spec("trio") is None:
         raise UnsupportedError("mounting needs pyfuse3 and trio: pip install 'puzzlefs[fuse]'")
 
@@ -142,28 +151,64 @@ def say_failed(fifo: str | None) -> None:
         say(fifo, FAILED)
 
 
-def _start(request: Request) -> None:
-    """Start the process of a mount and wait for its word."""
+def _fork(request: Request, image: Image) -> None:
+    """Fork the process of a mount and wait for its word."""
+    try:
+        # Before the fork: what is wrong with the image is this process's own error.
+        _ = image.index
+    except Exception:
+        say_failed(request.fifo)
+        raise
     reading, writing = os.pipe()
+    if os.fork() == 0:
+        _be_daemon(writing, request, image)
+    os.close(writing)
+    _await(reading)
+
+
+def _be_daemon(writing: int, request: Request, image: Image) -> NoReturn:
+    code = 1
+    try:
+        from puzzlefs.daemon import work_as_fork
+
+        code = work_as_fork(writing, request, image)
+    finally:
+        # Nothing of the caller is to run again at the end: no handlers, no buffers.
+        os._exit(code)
+
+
+def _spawn(request: Request) -> None:
+    """Start the process of a mount as a new interpreter and wait for its word."""
+    import subprocess
+
+    reading, writing = os.pipe()
+    try:
+        starter = subprocess.Popen(
+            [sys.executable, "-P", "-m", DAEMON, str(writing), request.encode()],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            pass_fds=(writing,),
+            start_new_session=True,
+            env=_environment(),
+        )
+    except OSError as error:
+        os.close(reading)
+        say_failed(request.fifo)
+        raise MountError(f"cannot start the process of the mount: {error.strerror}") from error
+    finally:
+        # While this end is open here, the pipe would not end with the process.
+        os.close(writing)
+    try:
+        _await(reading)
+    finally:
+        starter.wait()
+
+
+def _await(reading: int) -> None:
+    """Wait for the word of the process of a mount; raise what it says went wrong."""
     with open(reading, "rb") as words:
-        try:
-            starter = subprocess.Popen(
-                [sys.executable, "-P", "-m", DAEMON, str(writing), request.encode()],
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,
-                pass_fds=(writing,),
-                start_new_session=True,
-                env=_environment(),
-            )
-        except OSError as error:
-            say_failed(request.fifo)
-            raise MountError(f"cannot start the process of the mount: {error.strerror}") from error
-        finally:
-            # While this end is open here, the pipe would not end with the process.
-            os.close(writing)
         answer = words.read()
-    starter.wait()
     if answer == MOUNTED:
         return
     if not answer.startswith(FAILED):
@@ -176,5 +221,5 @@ def _start(request: Request) -> None:
 
 def _environment() -> dict[str, str]:
     """Return an environment in which the new interpreter finds this very package."""
-    places = [str(Path(__file__).resolve().parent.parent), os.environ.get("PYTHONPATH", "")]
+    places = [os.path.dirname(os.path.dirname(os.path.realpath(__file__))), os.environ.get("PYTHONPATH", "")]
     return {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, places))}

@@ -4,24 +4,24 @@ from __future__ import annotations
 
 import ctypes
 import errno
-import json
 import os
 import re
 import select
 import shutil
 import subprocess
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from pathlib import Path
 
 from puzzlefs import mountinfo
 from puzzlefs.errors import MountError, UnsupportedError
-from puzzlefs.mount import DAEMON
+from puzzlefs.kernel_mount import process_name
 from puzzlefs.mountinfo import Mount
 
 _DETACH = 2
 _NO_FOLLOW = 8
-_PATIENCE_MS = 5000
+_PATIENCE = 5.0
 
 
 def unmount(mountpoint: str | os.PathLike[str], lazy: bool = False) -> None:
@@ -96,18 +96,20 @@ def _helper_unmount(mountpoint: bytes, lazy: bool) -> None:
 def _server_awaited(mount: Mount) -> Iterator[None]:
     """Wait at the end for the process that serves `mount`: it still holds the image open."""
     with ExitStack() as stack:
-        waiting = select.poll()
         servers = _servers(mount)
         for server in servers:
             stack.callback(os.close, server)
-            waiting.register(server, select.POLLIN)
         yield
-        if servers:
-            waiting.poll(_PATIENCE_MS)
+        end = time.monotonic() + _PATIENCE
+        for server in servers:
+            ended = select.poll()
+            ended.register(server, select.POLLIN)
+            ended.poll(max(0, 1000 * (end - time.monotonic())))
 
 
 def _servers(mount: Mount) -> list[int]:
-    """Return descriptors of the processes that serve a mountpoint: several, where mounts lie on one another."""
+    """Return descriptors of the processes that serve a mount, which have its name."""
+    wanted = process_name(mount).encode() + b"\n"
     servers = []
     for directory in Path("/proc").iterdir():
         if not directory.name.isdecimal():
@@ -115,23 +117,15 @@ def _servers(mount: Mount) -> list[int]:
         with suppress(OSError):
             process = os.pidfd_open(int(directory.name))
             # The descriptor came first: what is read now belongs to its process or to none.
-            if _serves(_command_line(directory), mount.mountpoint):
+            if _read(directory / "comm") == wanted:
                 servers.append(process)
             else:
                 os.close(process)
     return servers
 
 
-def _command_line(process: Path) -> list[bytes]:
+def _read(path: Path) -> bytes:
     try:
-        return (process / "cmdline").read_bytes().split(b"\0")
+        return path.read_bytes()
     except OSError:
-        return []
-
-
-def _serves(arguments: list[bytes], mountpoint: bytes) -> bool:
-    try:
-        request = arguments[arguments.index(DAEMON.encode()) + 2]
-        return os.fsencode(json.loads(request)["mountpoint"]) == mountpoint
-    except (ValueError, IndexError, KeyError, TypeError):
-        return False
+        return b""

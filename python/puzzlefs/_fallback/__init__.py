@@ -16,7 +16,11 @@ from puzzlefs._fallback.reader import Reader
 from puzzlefs._fallback.verity import hash_bytes, hash_file, verity_digest
 from puzzlefs._fallback.writer import StreamWriter
 
+FuseServer = None
+"""Pure Python serves mounts by pyfuse3 (`puzzlefs.fuse`)."""
+
 __all__ = [
+    "FuseServer",
     "Index",
     "Reader",
     "StreamWriter",

@@ -51,6 +51,7 @@ def run(options: argparse.Namespace) -> int:
         verify=_VERIFY[options.verify],
         cache_size=options.cache_size,
         log=options.log,
+        fork=True,
     )
     return 0
 

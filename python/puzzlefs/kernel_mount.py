@@ -1,0 +1,158 @@
+"""A mount as the kernel has it: options, mounting with privilege or without, read-ahead.
+
+Used where the compiled backend serves; the library under pyfuse3 does the same in its own way.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Sequence
+from typing import Final
+
+from puzzlefs._native import FuseServer
+from puzzlefs.errors import MountError, UnsupportedError, shown
+from puzzlefs.mountinfo import Mount
+
+_DEVICE: Final = "/dev/fuse"
+_READ_AHEAD_KIB: Final = 1024
+
+_READ_ONLY: Final = 1
+_NO_SUID, _NO_DEV, _NO_EXEC, _SYNC, _DIR_SYNC, _NO_FOLLOW = 2, 4, 8, 16, 128, 256
+_NO_ATIME, _NO_DIR_ATIME, _RELATIVE_ATIME, _STRICT_ATIME, _LAZY_TIME = 1 << 10, 1 << 11, 1 << 21, 1 << 24, 1 << 25
+# option -> the flags of mount(2) that it sets and those that it clears
+_FLAGS: Final = {
+    "ro": (_READ_ONLY, 0),
+    "suid": (0, _NO_SUID),
+    "nosuid": (_NO_SUID, 0),
+    "dev": (0, _NO_DEV),
+    "nodev": (_NO_DEV, 0),
+    "exec": (0, _NO_EXEC),
+    "noexec": (_NO_EXEC, 0),
+    "async": (0, _SYNC),
+    "sync": (_SYNC, 0),
+    "dirsync": (_DIR_SYNC, 0),
+    "symfollow": (0, _NO_FOLLOW),
+    "nosymfollow": (_NO_FOLLOW, 0),
+    "atime": (0, _NO_ATIME),
+    "noatime": (_NO_ATIME, 0),
+    "diratime": (0, _NO_DIR_ATIME),
+    "nodiratime": (_NO_DIR_ATIME, 0),
+    "relatime": (_RELATIVE_ATIME, 0),
+    "norelatime": (0, _RELATIVE_ATIME),
+    "strictatime": (_STRICT_ATIME, 0),
+    "nostrictatime": (0, _STRICT_ATIME),
+    "lazytime": (_LAZY_TIME, 0),
+    "nolazytime": (0, _LAZY_TIME),
+}
+# What the kernel's own filesystem takes.
+_PASSED: Final = ("allow_other", "default_permissions")
+_PASSED_VALUES: Final = ("max_read", "context", "fscontext", "defcontext", "rootcontext")
+
+
+def mount(
+    server: type[FuseServer], name: str, mountpoint: str, options: Sequence[str] = (), *, allow_other: bool = False
+) -> int:
+    """Mount the image called `name` on a directory; return the descriptor of the connection to the kernel.
+
+    Raises `MountError` with the reason, also for an option that nobody knows.
+    """
+    flags, passed = _parse(mountpoint, [*options, "allow_other"] if allow_other else options)
+    if os.geteuid() != 0:
+        return _mount_by_helper(name, mountpoint, options, passed)
+    connection = _open_device()
+    try:
+        server.mount(connection, os.fsencode(name), os.fsencode(mountpoint), flags, ",".join(passed).encode())
+    except OSError as error:
+        os.close(connection)
+        if error.errno == errno.EPERM and _helper() is not None:
+            return _mount_by_helper(name, mountpoint, options, passed)
+        raise MountError(f"{mountpoint}: {error.strerror}") from error
+    return connection
+
+
+def unmount_lazily(server: type[FuseServer], mountpoint: str) -> None:
+    """Take a mount of this process out of the tree; who uses it may go on. Errors are of no interest."""
+    try:
+        server.unmount(os.fsencode(mountpoint), True)
+    except OSError:
+        helper = _helper()
+        if helper is not None:
+            import subprocess
+
+            subprocess.run([helper, "-u", "-z", "-q", "--", mountpoint], check=False, stderr=subprocess.DEVNULL)
+
+
+def raise_read_ahead(mount: Mount) -> None:
+    """Let the kernel read 1 MiB ahead, which quadruples sequential reads; only root may, and none must."""
+    try:
+        with open(f"/sys/class/bdi/{mount.device}/read_ahead_kb", "w", encoding="ascii") as setting:
+            setting.write(f"{_READ_AHEAD_KIB}\n")
+    except OSError:
+        pass
+
+
+def process_name(mount: Mount) -> str:
+    """Return what the process that serves a mount is called (its `comm`); at most 15 bytes."""
+    return f"puzzlefs:{mount.device.partition(':')[2]}"[:15]
+
+
+def _parse(mountpoint: str, options: Sequence[str]) -> tuple[int, list[str]]:
+    """Return the flags of mount(2), and the options that are the filesystem's own."""
+    flags, passed = _READ_ONLY | _NO_SUID | _NO_DEV, ["default_permissions"]
+    for option in options:
+        word, _, value = option.partition("=")
+        if option in _FLAGS:
+            on, off = _FLAGS[option]
+            flags = flags & ~off | on
+        elif option in _PASSED or (word in _PASSED_VALUES and value):
+            passed += [option] if option not in passed else []
+        else:
+            raise MountError(f"{mountpoint}: unknown option {option!r}")
+    return flags, passed
+
+
+def _open_device() -> int:
+    try:
+        return os.open(_DEVICE, os.O_RDWR | os.O_CLOEXEC)
+    except OSError as error:
+        hint = " (is the module `fuse` loaded?)" if error.errno in (errno.ENOENT, errno.ENODEV, errno.ENXIO) else ""
+        raise MountError(f"{_DEVICE}: {error.strerror}{hint}") from error
+
+
+def _helper() -> str | None:
+    import shutil
+
+    return shutil.which("fusermount3")
+
+
+def _mount_by_helper(name: str, mountpoint: str, options: Sequence[str], passed: Sequence[str]) -> int:
+    """Mount by the set-user-id program fusermount3, which sends the connection through a socket."""
+    import socket
+    import subprocess
+
+    helper = _helper()
+    if helper is None:
+        raise UnsupportedError("mounting without privilege needs fusermount3")
+    # A comma ends an option and a backslash protects one.
+    source = shown(name).replace("\\", "\\\\").replace(",", "\\,")
+    words = ["ro", "nosuid", "nodev", f"fsname={source}", "subtype=puzzlefs", *passed]
+    words += [option for option in options if option in _FLAGS]
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        done = subprocess.run(
+            [helper, "-o", ",".join(words), "--", mountpoint],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            pass_fds=(theirs.fileno(),),
+            env={**os.environ, "_FUSE_COMMFD": str(theirs.fileno())},
+            check=False,
+        )
+        theirs.close()
+        _, descriptors, _, _ = socket.recv_fds(ours, 1, 1)
+    if done.returncode != 0 or not descriptors:
+        reason = done.stderr.decode("utf-8", "replace").strip().replace("\n", "; ")
+        raise MountError(f"{mountpoint}: {reason or 'fusermount3 failed'}")
+    os.set_inheritable(descriptors[0], False)
+    return descriptors[0]

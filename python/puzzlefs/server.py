@@ -1,0 +1,167 @@
+"""Running the compiled server: mount, pass on what it says, stop when told to."""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, Final
+
+from puzzlefs import kernel_mount, mountinfo
+from puzzlefs._native import FuseServer, Index, Reader
+from puzzlefs.errors import MountError
+from puzzlefs.mount import MOUNTED, Request
+from puzzlefs.mountinfo import Mount
+from puzzlefs.notice import try_say
+
+_THREAD_LIMIT: Final = 4
+_PAUSE_MS: Final = 50
+# How long requests that are on their way when the process is told to stop may take.
+_PATIENCE_MS: Final = 5000
+_STOPPING: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+_ANSWERING, _ERROR = b"i", b"e"
+
+
+class _Stop(Exception):
+    """A signal told this process to end."""
+
+
+def serve(
+    server: type[FuseServer],
+    index: Index,
+    reader: Reader,
+    request: Request,
+    answers: Callable[[Mount | None], None],
+    report: Callable[[Exception], None],
+) -> None:
+    """Mount as `request` says and serve until the mount ends or a signal says so.
+
+    `answers` is called once the kernel talks, `report` with each error that came up. Raises
+    `MountError` with the reason where mounting fails.
+    """
+    session = _Session(server, request, report)
+    with _signals():
+        try:
+            session.start(index, reader)
+            session.relay(answers)
+        except _Stop:
+            session.stop()
+
+
+class _Session:
+    """One mount, from here."""
+
+    def __init__(self, server: type[FuseServer], request: Request, report: Callable[[Exception], None]) -> None:
+        self._class = server
+        self._request = request
+        self._report = report
+        self._server: FuseServer | None = None
+        self._mount: Mount | None = None
+        self._notices = -1
+        # Who is to be told, as long as nobody reads there.
+        self._fifo = request.fifo
+
+    def start(self, index: Index, reader: Reader) -> None:
+        """Mount, and start the threads."""
+        request = self._request
+        connection = kernel_mount.mount(
+            self._class, request.name, request.mountpoint, request.options, allow_other=request.allow_other
+        )
+        self._notices, writing = os.pipe()
+        os.set_blocking(writing, False)
+        # Signals are the main thread's: another that took one would not wake it.
+        mask = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+        try:
+            self._server = self._class(index, reader, connection, writing, _threads())
+        except OSError as error:
+            kernel_mount.unmount_lazily(self._class, request.mountpoint)
+            raise MountError(f"{request.mountpoint}: {error.strerror}") from error
+        finally:
+            os.close(writing)
+            os.close(connection)
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+
+    def relay(self, answers: Callable[[Mount | None], None]) -> None:
+        """Pass on what the server says until the mount ends."""
+        answering = False
+        while words := self._said(None):
+            if _ANSWERING in words:
+                answering = True
+                self._begin(answers)
+            if _ERROR in words:
+                self._report_errors()
+        self._report_errors()
+        os.close(self._notices)
+        if not answering:
+            raise MountError(f"{self._request.mountpoint}: this kernel's FUSE is not supported")
+
+    def stop(self) -> None:
+        """Unmount, and let what the kernel has asked by now be answered."""
+        self._fifo = None
+        mount = mountinfo.topmost(self._request.mountpoint)
+        if self._mount is not None and mount is not None and mount.device == self._mount.device:
+            kernel_mount.unmount_lazily(self._class, self._request.mountpoint)
+        while self._said(_PATIENCE_MS):
+            self._report_errors()
+
+    def _begin(self, answers: Callable[[Mount | None], None]) -> None:
+        self._mount = mountinfo.topmost(self._request.mountpoint)
+        if self._mount is not None:
+            kernel_mount.raise_read_ahead(self._mount)
+        answers(self._mount)
+
+    def _report_errors(self) -> None:
+        for error in self._server.take_errors() if self._server else ():
+            self._report(error)
+
+    def _said(self, patience_ms: int | None) -> bytes:
+        """Return what the server said meanwhile: b"" at the end, or after so many milliseconds."""
+        waiting = select.poll()
+        waiting.register(self._notices, select.POLLIN)
+        while not waiting.poll(_PAUSE_MS if self._fifo and self._mount else patience_ms):
+            if not (self._fifo and self._mount):
+                return b""
+            self._notify(self._fifo)
+        return os.read(self._notices, 4096)
+
+    def _notify(self, fifo: str) -> None:
+        """Say that the mount answers, if somebody reads there by now."""
+        try:
+            if try_say(fifo, MOUNTED):
+                self._fifo = None
+        except OSError as error:
+            self._fifo = None
+            self._report(MountError(f"{fifo}: {error.strerror}"))
+
+
+def _threads() -> int:
+    """Return how many requests to answer at a time: one more than one, for one may be sending pages ahead."""
+    return min(max(len(os.sched_getaffinity(0)), 2), _THREAD_LIMIT)
+
+
+@contextmanager
+def _signals() -> Iterator[None]:
+    """Turn signals that end a process into `_Stop`."""
+    before = _take_signals()
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _take_signals() -> dict[signal.Signals, Any]:
+    try:
+        return {number: signal.signal(number, _raise_stop) for number in _STOPPING}
+    except ValueError:
+        # Only the main thread gets any.
+        return {}
+
+
+def _raise_stop(_number: int, _frame: Any) -> None:
+    # One is enough: the next ones have what they had before.
+    for number in _STOPPING:
+        signal.signal(number, signal.SIG_IGN)
+    raise _Stop
