@@ -13,9 +13,20 @@ const MASK_SHORT: u64 = 0x0000_d907_0353_7000;
 /// The same from the average length on: fewer bits, so that a cut comes sooner.
 const MASK_LONG: u64 = 0x0000_d90f_0353_0000;
 
+/// The values of the table, doubled.
+static DOUBLED: [u64; 256] = {
+    let mut table = GEAR;
+    let mut at = 0;
+    while at < table.len() {
+        table[at] <<= 1;
+        at += 1;
+    }
+    table
+};
+
 /// Bytes that are searched at once. Both distances, up to the average and from there to the maximum,
 /// are whole blocks.
-const BLOCK: usize = 4096;
+const BLOCK: usize = 2048;
 
 /// Returns the length of the first chunk of `data`.
 ///
@@ -66,13 +77,16 @@ fn pass(block: &[u8; BLOCK], mask: u64, hash: u64) -> Option<u64> {
     let (lower, _) = lower.as_chunks::<4>();
     let (upper, _) = upper.as_chunks::<4>();
     for (lower, upper) in lower.iter().zip(upper) {
-        for (&first, &second) in lower.iter().zip(upper) {
-            one = roll(one, first);
-            if one & mask == 0 {
+        let pairs = lower.as_chunks().0.iter().zip(upper.as_chunks().0);
+        for (first, second) in pairs {
+            let (doubled, next) = roll_two(one, first);
+            one = next;
+            if doubled & (mask << 1) == 0 || one & mask == 0 {
                 return None;
             }
-            two = roll(two, second);
-            if two & mask == 0 {
+            let (doubled, next) = roll_two(two, second);
+            two = next;
+            if doubled & (mask << 1) == 0 || two & mask == 0 {
                 return None;
             }
         }
@@ -91,6 +105,15 @@ fn step(bytes: &[u8], mask: u64, hash: &mut u64) -> Option<usize> {
 #[inline]
 fn roll(hash: u64, byte: u8) -> u64 {
     (hash << 1).wrapping_add(GEAR[usize::from(byte)])
+}
+
+/// Rolls over two bytes; returns twice the hash after the first, and the hash after both.
+///
+/// The second hash is the doubled first plus a value of the table: one shift does for two bytes.
+#[inline]
+fn roll_two(hash: u64, bytes: &[u8; 2]) -> (u64, u64) {
+    let doubled = (hash << 2).wrapping_add(DOUBLED[usize::from(bytes[0])]);
+    (doubled, doubled.wrapping_add(GEAR[usize::from(bytes[1])]))
 }
 
 /// Returns the chunks of a whole stream, in order; none for an empty one.

@@ -8,6 +8,7 @@ mod blobs;
 mod block;
 mod cache;
 pub mod codec;
+mod cut;
 mod cutter;
 mod extract;
 mod extract_place;
@@ -38,6 +39,7 @@ mod writer;
 
 pub use assemble::Stored;
 pub use blob::Verify;
+pub use cut::cut_lengths;
 pub use extract_tree::{Skipped, Unpacked, Unpacking};
 pub use hash::hash_file;
 pub use reader::Reader;

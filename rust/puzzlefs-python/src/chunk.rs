@@ -1,6 +1,7 @@
 //! Cut lengths, for tests and tools; a build cuts inside the engine.
 
-use puzzlefs_core::chunk;
+use std::thread;
+
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
@@ -10,5 +11,8 @@ use crate::detach::detach;
 #[pyfunction]
 pub(crate) fn cut_lengths(py: Python<'_>, data: &Bound<'_, PyBytes>) -> PyResult<Vec<usize>> {
     let data = data.as_bytes();
-    detach(py, || Ok(chunk::chunks(data).map(<[u8]>::len).collect()))
+    detach(py, || {
+        let threads = thread::available_parallelism().map_or(1, usize::from);
+        Ok(puzzlefs_engine::cut_lengths(data, threads))
+    })
 }
