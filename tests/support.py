@@ -6,7 +6,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +36,32 @@ def run_puzzlefs(
 def puzzlefs(*words: object, backend: str = "") -> str:
     """Run `python -m puzzlefs`, which must succeed; return its standard output."""
     return run_puzzlefs(*words, backend=backend).stdout.decode()
+
+
+# A process that was forked counts its parent's memory as its own, so a small one stands between.
+_MEASURE = """
+import os, resource, subprocess, sys
+code = subprocess.run(sys.argv[2:]).returncode
+memory = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024
+os.write(int(sys.argv[1]), b"%d %d" % (code, memory))
+"""
+
+
+def measured(command: Sequence[object], environment: Mapping[str, str], stdout: int) -> tuple[int, str, int]:
+    """Run a command; return its exit code, its standard error, and the most memory that it had, in bytes."""
+    reading, writing = os.pipe()
+    with open(reading, "rb") as answer:
+        finished = subprocess.run(
+            [sys.executable, "-c", _MEASURE, str(writing), *map(str, command)],
+            env={**os.environ, **environment},
+            stdout=stdout,
+            stderr=subprocess.PIPE,
+            pass_fds=(writing,),
+            check=True,
+        )
+        os.close(writing)
+        code, memory = map(int, answer.read().split())
+    return code, finished.stderr.decode(), memory
 
 
 def requires_root() -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
 import sys
 from pathlib import Path
 
@@ -13,25 +12,19 @@ import pytest
 from puzzlefs import constants
 from puzzlefs.image import Image
 from tests.mounts import mounted, requires_fuse
-from tests.support import puzzlefs
+from tests.support import measured, puzzlefs
 
 pytestmark = pytest.mark.slow
 
 
-# A process that was forked counts its parent's memory as its own, so a small one stands between.
-MEASURE = """
-import resource, subprocess, sys
-subprocess.run(sys.argv[1:], check=True)
-print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024)
-"""
-
-
 def build(tree: Path, image: str) -> tuple[dict[str, int], int]:
     """Build; return the facts and the most memory that the process had, in bytes."""
-    command = [sys.executable, "-m", "puzzlefs", "build", "--json", tree, image]
-    measured = subprocess.run([sys.executable, "-c", MEASURE, *command], stdout=subprocess.PIPE, check=True)
-    facts, memory = measured.stdout.splitlines()
-    return json.loads(facts), int(memory)
+    facts = tree.parent / "facts.json"
+    with facts.open("wb") as output:
+        command = [sys.executable, "-m", "puzzlefs", "build", "--json", tree, image]
+        code, said, memory = measured(command, {}, output.fileno())
+    assert code == 0, said
+    return json.loads(facts.read_bytes()), memory
 
 
 def test_file_larger_than_the_memory_allowed(tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ from puzzlefs.records import COMPRESSED, Kind
 from puzzlefs.store import Store
 from puzzlefs.tables import Inode
 from tests.images import TAG, Crafted, craft, directory, file_of
+from tests.support import measured
 
 # Of the kernel's count, for a program that keeps 64 MiB of decoded frames; and of addresses.
 MEMORY = 300 * MIB
@@ -34,18 +35,8 @@ class Run(NamedTuple):
 
 def run(backend: str, *words: object, output: int = subprocess.DEVNULL, limits: tuple[str, ...] = ()) -> Run:
     """Run the program with bounded addresses; return what became of it."""
-    process = subprocess.Popen(
-        ["prlimit", f"--as={ADDRESSES}", *limits, sys.executable, "-m", "puzzlefs", *map(str, words)],
-        env={**os.environ, "PUZZLEFS_BACKEND": backend},
-        stdout=output,
-        stderr=subprocess.PIPE,
-    )
-    assert process.stderr is not None
-    said = process.stderr.read().decode()
-    process.stderr.close()
-    _, status, usage = os.wait4(process.pid, 0)
-    process.returncode = os.waitstatus_to_exitcode(status)
-    return Run(process.returncode, said, usage.ru_maxrss * 1024)
+    command = ["prlimit", f"--as={ADDRESSES}", *limits, sys.executable, "-m", "puzzlefs", *words]
+    return Run(*measured(command, {"PUZZLEFS_BACKEND": backend}, output))
 
 
 def repeated(count: int, claimed: int | None = None) -> bytes:
