@@ -71,7 +71,7 @@ def large(tmp_path_factory: pytest.TempPathFactory) -> str:
 def disturbed(image: str, out: Path, backend_name: str, number: signal.Signals) -> int:
     """Unpack an image in a process that gets a signal once it has made some files; return its exit code."""
     environment = {**os.environ, "PYTHONPATH": str(PACKAGE), "PUZZLEFS_BACKEND": backend_name}
-    command = [sys.executable, "-P", "-m", "puzzlefs", "extract", image, out]
+    command = ["env", "--default-signal=INT", sys.executable, "-P", "-m", "puzzlefs", "extract", image, out]
     process = subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL)
     while process.poll() is None and (not out.exists() or len(os.listdir(out)) < 20):
         time.sleep(0.002)

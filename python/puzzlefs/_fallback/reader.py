@@ -10,7 +10,7 @@ from functools import lru_cache
 from itertools import accumulate, groupby
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from puzzlefs.constants import KIB, MIB
+from puzzlefs.constants import GIB, KIB, MIB
 from puzzlefs.errors import BlobError, CorruptImageError
 from puzzlefs.records import CHUNK, COMPRESSED, VERITY, Kind
 
@@ -83,10 +83,12 @@ class Reader:
 
     def extract(self, ino: int, fd: int) -> None:
         size = self._layout(ino).offsets[-1]
-        # First of all, so that a size which the disk can never take costs no work.
-        os.ftruncate(fd, size)
+        if size > GIB:
+            # First of all, so that a size which the disk can never take costs no work.
+            os.ftruncate(fd, size)
         for offset in range(0, size, MIB):
             _write_filled(fd, self.read(ino, offset, MIB), offset)
+        os.ftruncate(fd, size)
 
     def extract_tree(self, fd: int, name: bytes, same_owner: bool, jobs: int) -> Unpacked:
         # Later than the chooser of the backends, which those modules need.
