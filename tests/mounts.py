@@ -30,10 +30,10 @@ def requires_fuse() -> None:
 
 
 @contextmanager
-def mounted(name: str, mountpoint: Path, **options: Any) -> Iterator[Path]:
-    """Mount an image for a while; nothing of it is left after."""
+def mounted(name: str, mountpoint: Path, digest: str | None = None, **options: Any) -> Iterator[Path]:
+    """Mount an image, pinned where there is a digest, for a while; nothing of it is left after."""
     mountpoint.mkdir(exist_ok=True)
-    mount(Image.open(name), mountpoint, **options)
+    mount(Image.open(name, digest), mountpoint, **options)
     try:
         yield mountpoint
     finally:
