@@ -14,7 +14,7 @@ const BLOCK: usize = size_of::<Block>();
 /// Leaves that are hashed side by side.
 const ABREAST: usize = 4;
 /// The state before the first block.
-const INITIAL: State = [
+pub(crate) const INITIAL: State = [
     0x6a09_e667,
     0xbb67_ae85,
     0x3c6e_f372,
@@ -58,13 +58,13 @@ fn each_leaf(lanes: Option<Lanes>, data: &[u8], mut take: impl FnMut(Digest)) {
         let mut states = [INITIAL; ABREAST];
         lanes.add(&mut states, group.each_ref().map(message));
         lanes.add(&mut states, [&[LEAF_END]]);
-        states.map(bytes).into_iter().for_each(&mut take);
+        states.map(digest_of).into_iter().for_each(&mut take);
     }
     for block in rest {
         let mut states = [INITIAL];
         lanes.add(&mut states, [message(block)]);
         lanes.add(&mut states, [&[LEAF_END]]);
-        take(bytes(states[0]));
+        take(digest_of(states[0]));
     }
     if !tail.is_empty() {
         take(leaf(tail));
@@ -145,7 +145,7 @@ impl Whole {
                 let mut hash = [states[1]];
                 lanes.add(&mut hash, [&[LEAF_END]]);
                 *state = states[0];
-                bytes(hash[0])
+                digest_of(hash[0])
             }
             Self::Portable(whole) => {
                 whole.update(block);
@@ -175,9 +175,9 @@ impl Whole {
                     let mut hash = hash;
                     lanes.add(&mut hash, [&blocks[full..]]);
                     lanes.add(&mut hash, [&[LEAF_END]]);
-                    take(bytes(hash[0]));
+                    take(digest_of(hash[0]));
                 }
-                bytes(state[0])
+                digest_of(state[0])
             }
             Self::Portable(mut whole) => {
                 whole.update(&last[..filled]);
@@ -234,7 +234,7 @@ fn message(block: &[u8; VERITY_BLOCK]) -> &[Block] {
 }
 
 /// Returns the last blocks, one or two, of a message of `size` bytes that ends in `tail`.
-fn ending(tail: &[u8], size: u64) -> ([Block; 2], usize) {
+pub(crate) fn ending(tail: &[u8], size: u64) -> ([Block; 2], usize) {
     let mut blocks = [[0; BLOCK]; 2];
     let count = if tail.len() < BLOCK - size_of::<u64>() {
         1
@@ -248,7 +248,7 @@ fn ending(tail: &[u8], size: u64) -> ([Block; 2], usize) {
     (blocks, count)
 }
 
-fn bytes(state: State) -> Digest {
+pub(crate) fn digest_of(state: State) -> Digest {
     let mut digest = [0; 32];
     for (bytes, word) in digest.as_chunks_mut().0.iter_mut().zip(state) {
         *bytes = word.to_be_bytes();

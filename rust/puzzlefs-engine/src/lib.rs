@@ -26,6 +26,7 @@ mod progress;
 mod put;
 mod reader;
 mod seek_table;
+mod sha_each;
 #[cfg(target_arch = "x86_64")]
 mod sha_lanes;
 #[cfg(not(target_arch = "x86_64"))]

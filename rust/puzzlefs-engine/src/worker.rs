@@ -4,7 +4,6 @@ use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crossbeam_channel::Receiver;
-use puzzlefs_core::digest::sha256;
 use puzzlefs_core::tables::{BlobRow, COMPRESSED};
 use puzzlefs_core::{Digest, Result};
 
@@ -14,7 +13,11 @@ use crate::hashing::{blob_digests, verity_digest};
 use crate::known::Known;
 use crate::progress::Progress;
 use crate::put::BlobDirectory;
+use crate::sha_each::sha256_each;
 use crate::trace::TraceBlob;
+
+/// Chunks that a worker takes at a time: hashing them side by side is faster.
+const BATCH: usize = 4;
 
 /// How blobs are compressed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -96,9 +99,15 @@ impl Shared<'_> {
             compressor: None,
             buffer: Vec::new(),
         };
-        for chunk in queue {
-            if self.progress.check(chunk.number).is_ok() {
-                self.store(&chunk, &mut encoder);
+        let mut batch = Vec::with_capacity(BATCH);
+        while let Ok(chunk) = queue.recv() {
+            batch.push(chunk);
+            batch.extend(queue.try_iter().take(BATCH - 1));
+            let digests = self.hash(&batch);
+            for (chunk, (raw, verity)) in batch.drain(..).zip(digests) {
+                if self.progress.check(chunk.number).is_ok() {
+                    self.store(&chunk, raw, verity, &mut encoder);
+                }
             }
         }
     }
@@ -112,13 +121,20 @@ impl Shared<'_> {
         }
     }
 
+    /// Returns the SHA-256 of each chunk and, where chunks are stored as they are, the fs-verity
+    /// digest, which beside the other costs next to nothing, for repeated chunks too.
+    fn hash(&self, batch: &[Chunk]) -> Vec<(Digest, Digest)> {
+        let contents = batch.iter().map(Chunk::bytes);
+        if self.compression == Compression::None {
+            return contents.map(blob_digests).collect();
+        }
+        let digests = sha256_each(&contents.collect::<Vec<_>>());
+        let unknown = Digest::default();
+        digests.into_iter().map(|raw| (raw, unknown)).collect()
+    }
+
     /// Stores one chunk, unless a worker has met its content before.
-    fn store(&self, chunk: &Chunk, encoder: &mut Encoder) {
-        // Beside the SHA-256 the other digest costs next to nothing, for repeated chunks too.
-        let (raw, verity) = match self.compression {
-            Compression::None => blob_digests(chunk.bytes()),
-            _ => (sha256(chunk.bytes()), Digest::default()),
-        };
+    fn store(&self, chunk: &Chunk, raw: Digest, verity: Digest, encoder: &mut Encoder) {
         let claimed = self.ledger().claim(chunk.number, raw);
         let Some(slot) = claimed else {
             self.progress.bytes_repeated(chunk.bytes().len());
