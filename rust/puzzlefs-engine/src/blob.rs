@@ -219,7 +219,10 @@ fn check(
     digest: &Digest,
     keep_leaves: bool,
 ) -> Result<Proof> {
-    let mut buffer = vec![0; STEP_BLOCKS * VERITY_BLOCK];
+    // One more byte than there should be: a short read is the end.
+    let expected = usize::try_from(identity.size).unwrap_or(usize::MAX);
+    let blocks = (expected / VERITY_BLOCK + 1).min(STEP_BLOCKS);
+    let mut buffer = vec![0; blocks * VERITY_BLOCK];
     let mut hasher = if keep_leaves {
         Hasher::Leaves(LeafHasher::new())
     } else {

@@ -9,7 +9,7 @@ use std::io::Cursor;
 use puzzlefs_core::limits::{FRAME_SIZE_LIMIT, UPSTREAM_FRAME_SIZE, ZSTD_LEVEL};
 use puzzlefs_core::{Error, Result, Rule};
 use zstd_safe::zstd_sys::ZSTD_EndDirective::{self, ZSTD_e_continue, ZSTD_e_end};
-use zstd_safe::{CCtx, CParameter, DCtx, InBuffer, OutBuffer, ResetDirective};
+use zstd_safe::{CCtx, CParameter, DCtx, InBuffer, OutBuffer, ResetDirective, WriteBuf};
 
 use crate::seek_table::{FOOTER_SIZE, SeekTable, write_seek_table};
 
@@ -174,19 +174,33 @@ pub fn decode_frame(frame: &[u8], size: usize) -> std::result::Result<Vec<u8>, R
     Ok(content)
 }
 
+/// Fills `content`, all of it, with the content of one frame, which must have exactly its size.
+pub fn decode_frame_into(frame: &[u8], content: &mut [u8]) -> std::result::Result<(), Rule> {
+    let size = content.len();
+    decode(frame, size, content)
+}
+
 /// Decodes `frame`, what stands for one frame in the seek table, to the end of `content`.
 fn append_frame(frame: &[u8], size: usize, content: &mut Vec<u8>) -> std::result::Result<(), Rule> {
     content.try_reserve(size).map_err(|_| Rule::FrameDamaged)?;
     let start = content.len() as u64;
     let mut cursor = Cursor::new(content);
     cursor.set_position(start);
+    decode(frame, size, &mut cursor)
+}
+
+fn decode<C: WriteBuf + ?Sized>(
+    frame: &[u8],
+    size: usize,
+    content: &mut C,
+) -> std::result::Result<(), Rule> {
     let decoded = DECODER.with_borrow_mut(|slot| {
         let context = match slot {
             Some(context) => context,
             None => slot.insert(DCtx::try_create().ok_or(Rule::FrameDamaged)?),
         };
         context
-            .decompress(&mut cursor, frame)
+            .decompress(content, frame)
             .map_err(|_| Rule::FrameDamaged)
     })?;
     if decoded == size {

@@ -1,21 +1,20 @@
 //! File contents of one image.
 
+use std::mem;
 use std::ops::Range;
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 
 use puzzlefs_core::index::Index;
-use puzzlefs_core::{BlobFault, Result};
+use puzzlefs_core::{BlobFault, Result, Rule};
 
 use crate::blob::{self, Blob, Verify};
 use crate::blobs::Blobs;
-use crate::cache::{Frame, FrameCache};
-use crate::codec::decode_frame;
+use crate::cache::{Found, Frame, FrameCache};
+use crate::codec::{decode_frame, decode_frame_into};
 use crate::extract::Extraction;
 use crate::seek_table::SeekTable;
 
-/// Frames that are looked up in the cache at a time.
-const BATCH: usize = 64;
 /// Compressed bytes that are read at a time, unless one frame alone has more.
 const SPAN: usize = 256 << 10;
 /// Bytes that [`Reader::read`] and [`Reader::extract`] read at a time.
@@ -148,60 +147,98 @@ impl Reader {
             }
             Ok(table)
         })?;
-        let last = table.find(part.offset + buffer.len() as u64 - 1);
-        let mut next = table.find(part.offset);
-        while next <= last {
-            let batch = next..(last + 1).min(next + BATCH);
-            next = batch.end;
-            for (number, frame) in batch.clone().zip(self.frames(part.blob, &table, batch)?) {
-                copy_overlap(table.content_before(number), &frame, part.offset, buffer);
-            }
+        let end = part.offset + buffer.len() as u64;
+        let frames = table.find(part.offset)..table.find(end - 1) + 1;
+        let whole = whole_frames(&table, &frames, part.offset..end);
+        for number in (frames.start..whole.start).chain(whole.end..frames.end) {
+            let frame = self.frame(part.blob, &table, number)?;
+            copy_overlap(table.content_before(number), &frame, part.offset, buffer);
+        }
+        let inside = |frame| (table.content_before(frame).saturating_sub(part.offset)) as usize;
+        let length = buffer.len();
+        let buffer = &mut buffer[inside(whole.start).min(length)..inside(whole.end).min(length)];
+        self.fill_frames(part.blob, &table, whole, buffer)
+    }
+
+    /// Returns a frame of which others may want a part too: it is kept.
+    fn frame(&self, blob: u32, table: &SeekTable, number: usize) -> Result<Frame> {
+        let claim = match self.cache.get(blob, number) {
+            Found::Frame(frame) => return Ok(frame),
+            Found::Claim(claim) => claim,
+        };
+        let mut frame = Frame::default();
+        self.decode(blob, table, number..number + 1, |number, stored| {
+            frame = Arc::new(decode_frame(stored, frame_size(table, number))?);
+            Ok(())
+        })?;
+        claim.keep(&frame);
+        Ok(frame)
+    }
+
+    /// Fills `buffer` with whole frames. They are not kept: whoever reads so much has it in its own
+    /// cache, and it would drive out what small reads share.
+    fn fill_frames(
+        &self,
+        blob: u32,
+        table: &SeekTable,
+        frames: Range<usize>,
+        buffer: &mut [u8],
+    ) -> Result<()> {
+        let mut rest = buffer;
+        let mut frames = frames;
+        for frame in self.cache.run(blob, frames.start, frames.len()) {
+            let (now, later) = rest.split_at_mut(frame.len());
+            now.copy_from_slice(&frame);
+            rest = later;
+            frames.start += 1;
+        }
+        self.decode(blob, table, frames, |number, stored| {
+            let (now, later) = mem::take(&mut rest).split_at_mut(frame_size(table, number));
+            rest = later;
+            decode_frame_into(stored, now)
+        })
+    }
+
+    /// Reads neighbouring frames of a blob, many in one go, and gives each one's number and stored
+    /// bytes to `take`.
+    fn decode(
+        &self,
+        blob: u32,
+        table: &SeekTable,
+        frames: Range<usize>,
+        mut take: impl FnMut(usize, &[u8]) -> std::result::Result<(), Rule>,
+    ) -> Result<()> {
+        let mut next = frames.start;
+        while next < frames.end {
+            let part = next..table.span(next, frames.end, SPAN);
+            next = part.end;
+            self.blobs.with(blob, |blob| {
+                let start = table.before(part.start);
+                let mut stored = vec![0; (table.before(part.end) - start) as usize];
+                blob.read(start, &mut stored)?;
+                part.into_iter().try_for_each(|number| {
+                    let from = (table.before(number) - start) as usize;
+                    let to = (table.before(number + 1) - start) as usize;
+                    take(number, &stored[from..to]).map_err(BlobFault::Corrupt)
+                })
+            })?;
         }
         Ok(())
     }
+}
 
-    /// Returns decoded frames, from the cache or else from the blob.
-    fn frames(&self, blob: u32, table: &SeekTable, batch: Range<usize>) -> Result<Vec<Frame>> {
-        let mut kept = vec![None; batch.len()];
-        self.cache.get(blob, batch.start, &mut kept);
-        let mut frames = Vec::with_capacity(batch.len());
-        while frames.len() < kept.len() {
-            let at = frames.len();
-            if let Some(frame) = kept[at].take() {
-                frames.push(frame);
-                continue;
-            }
-            let missing = kept[at..]
-                .iter()
-                .take_while(|frame| frame.is_none())
-                .count();
-            let first = batch.start + at;
-            let run = first..table.span(first, first + missing, SPAN);
-            for (number, frame) in run.clone().zip(self.decode(blob, table, run)?) {
-                self.cache.insert(blob, number, &frame);
-                frames.push(frame);
-            }
-        }
-        Ok(frames)
-    }
+/// Returns the uncompressed bytes of a frame.
+fn frame_size(table: &SeekTable, number: usize) -> usize {
+    (table.content_before(number + 1) - table.content_before(number)) as usize
+}
 
-    /// Reads neighbouring frames of a blob in one go and decodes them.
-    fn decode(&self, blob: u32, table: &SeekTable, run: Range<usize>) -> Result<Vec<Frame>> {
-        self.blobs.with(blob, |blob| {
-            let start = table.before(run.start);
-            let mut stored = vec![0; (table.before(run.end) - start) as usize];
-            blob.read(start, &mut stored)?;
-            let decode = |number| {
-                let bytes = (table.before(number) - start) as usize
-                    ..(table.before(number + 1) - start) as usize;
-                let size =
-                    (table.content_before(number + 1) - table.content_before(number)) as usize;
-                let frame = decode_frame(&stored[bytes], size).map_err(BlobFault::Corrupt)?;
-                Ok(Arc::new(frame))
-            };
-            run.map(decode).collect()
-        })
-    }
+/// Returns those of `frames`, which reach over `wanted`, that lie wholly in it: all but the first and
+/// the last, and perhaps these.
+fn whole_frames(table: &SeekTable, frames: &Range<usize>, wanted: Range<u64>) -> Range<usize> {
+    let cut_before = table.content_before(frames.start) < wanted.start;
+    let cut_after = table.content_before(frames.end) > wanted.end;
+    let start = frames.start + usize::from(cut_before);
+    start..(frames.end - usize::from(cut_after)).max(start)
 }
 
 /// Fills `buffer` from a blob that is stored as it is.

@@ -11,7 +11,7 @@ use puzzlefs_core::metadata::Kind;
 
 /// Sequences that are followed at a time.
 const STREAMS: usize = 16;
-/// Numbers that may lie between one inode of a sequence and the next: of other kinds, or never read.
+/// Numbers that may lie between one file of a sequence and the next: of other kinds, or not read.
 pub const GAP: u64 = 64;
 /// Bytes that are sent ahead the first time; each further time twice as many.
 const FIRST_WINDOW: usize = 128 << 10;
@@ -28,80 +28,58 @@ struct Streams {
     oldest: usize,
 }
 
-/// Inodes of one kind that are read in order of their numbers.
+/// Files that are read in order of their numbers.
 #[derive(Clone, Copy, Default)]
 struct Stream {
-    links: bool,
-    /// The number after the last that was read or sent.
+    /// The number after the last that was read or sent; 0 for no stream.
     next: u64,
     window: usize,
 }
 
-/// What is to be sent ahead.
+/// Files that are to be sent ahead.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Run {
     /// Row of the sequence.
     stream: usize,
-    /// The kind of its inodes.
-    pub kind: Kind,
     /// Bytes to send.
     pub window: usize,
 }
 
 impl Ahead {
-    /// Expects the inodes of a directory that is being listed.
+    /// Expects the files of a directory that is being listed.
     pub fn expect(&self, index: &Index, directory: u64) {
-        let Ok(entries) = index.entries(directory, 0, GAP as usize) else {
+        let Ok(mut entries) = index.entries(directory, 0, GAP as usize) else {
             return;
         };
-        let (mut file, mut link) = (None, None);
-        for (_, ino) in entries {
-            match index.stat(ino).map(|stat| stat.kind) {
-                Ok(Kind::File) => file = file.or(Some(ino)),
-                Ok(Kind::Lnk) => link = link.or(Some(ino)),
-                _ => {}
-            }
-        }
+        let is_file = |ino: u64| index.stat(ino).is_ok_and(|stat| stat.kind == Kind::File);
+        let first = entries.find_map(|(_, ino)| is_file(ino).then_some(ino));
         let mut streams = self.lock();
-        for (links, first) in [(false, file), (true, link)] {
-            if let Some(ino) = first {
-                streams.expect(links, ino);
-            }
+        if let Some(next) = first.filter(|&ino| streams.find(ino).is_none()) {
+            streams.add(next);
         }
     }
 
-    /// Notes that an inode was read from its start; returns what to send, if it was expected.
-    pub fn follow(&self, kind: Kind, ino: u64) -> Option<Run> {
-        let links = kind == Kind::Lnk;
+    /// Notes that a file was read from its start; returns what to send, if it was expected.
+    pub fn follow(&self, ino: u64) -> Option<Run> {
         let mut streams = self.lock();
-        let Some(at) = streams.find(links, ino) else {
-            streams.add(Stream {
-                links,
-                next: ino.saturating_add(1),
-                window: 0,
-            });
+        let next = ino.saturating_add(1);
+        let Some(at) = streams.find(ino) else {
+            streams.add(next);
             return None;
         };
         let stream = &mut streams.streams[at];
-        stream.next = ino.saturating_add(1);
-        stream.window = (stream.window * 2).clamp(FIRST_WINDOW, LAST_WINDOW);
-        Some(Run {
-            stream: at,
-            kind,
-            window: stream.window,
-        })
+        let window = (stream.window * 2).clamp(FIRST_WINDOW, LAST_WINDOW);
+        *stream = Stream { next, window };
+        Some(Run { stream: at, window })
     }
 
-    /// Returns the number from which a run goes on, if that is not further than [`GAP`] from `last`,
-    /// and takes it as sent.
-    pub fn advance(&self, run: &Run, sent: u64) -> Option<u64> {
+    /// Takes the files of a run up to number `sent` as sent, and returns the next number, which may be
+    /// further: somebody has asked for those between.
+    pub fn advance(&self, run: &Run, sent: u64) -> u64 {
         let mut streams = self.lock();
         let stream = &mut streams.streams[run.stream];
-        if stream.links != (run.kind == Kind::Lnk) {
-            return None;
-        }
         stream.next = stream.next.max(sent.saturating_add(1));
-        Some(stream.next)
+        stream.next
     }
 
     fn lock(&self) -> MutexGuard<'_, Streams> {
@@ -110,27 +88,17 @@ impl Ahead {
 }
 
 impl Streams {
-    fn find(&self, links: bool, ino: u64) -> Option<usize> {
-        let fits = |stream: &Stream| {
-            stream.links == links
-                && stream.next > 0
-                && (stream.next..=stream.next.saturating_add(GAP)).contains(&ino)
+    /// Returns the stream that an inode continues.
+    fn find(&self, ino: u64) -> Option<usize> {
+        let continues = |stream: &Stream| {
+            let last = stream.next.saturating_add(GAP);
+            stream.next > 0 && (stream.next..=last).contains(&ino)
         };
-        self.streams.iter().position(fits)
+        self.streams.iter().position(continues)
     }
 
-    fn expect(&mut self, links: bool, ino: u64) {
-        if self.find(links, ino).is_none() {
-            self.add(Stream {
-                links,
-                next: ino,
-                window: 0,
-            });
-        }
-    }
-
-    fn add(&mut self, stream: Stream) {
-        self.streams[self.oldest] = stream;
+    fn add(&mut self, next: u64) {
+        self.streams[self.oldest] = Stream { next, window: 0 };
         self.oldest = (self.oldest + 1) % STREAMS;
     }
 }

@@ -5,7 +5,6 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, OnceLock};
 
 use puzzlefs_core::index::Index;
-use puzzlefs_core::metadata::Kind;
 use rustix::io::{Errno, retry_on_intr};
 
 use super::ahead::Ahead;
@@ -164,18 +163,18 @@ impl Session {
     /// Sends what will probably be asked for next, unless another thread is at that: one of them must
     /// go on answering, for the kernel may hold a page until the read that waits for it is answered.
     fn look_ahead(&self, device: BorrowedFd<'_>, request: &Request<'_>) {
-        let starts = || request.long(8).is_ok_and(|offset| offset == 0);
-        let kind = match request.opcode {
-            opcode::READDIRPLUS if starts() => {
-                return self.ahead.expect(&self.filesystem.index, request.node);
+        if !request.long(8).is_ok_and(|offset| offset == 0) {
+            return;
+        }
+        match request.opcode {
+            opcode::READDIRPLUS => self.ahead.expect(&self.filesystem.index, request.node),
+            opcode::READ => {
+                if let Some(run) = self.ahead.follow(request.node) {
+                    self.pusher
+                        .push(&self.filesystem, &self.ahead, &run, device);
+                }
             }
-            opcode::READ if starts() => Kind::File,
-            opcode::READLINK => Kind::Lnk,
-            _ => return,
-        };
-        if let Some(run) = self.ahead.follow(kind, request.node) {
-            self.pusher
-                .push(&self.filesystem, &self.ahead, &run, device);
+            _ => {}
         }
     }
 
