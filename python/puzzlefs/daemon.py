@@ -11,7 +11,6 @@ import os
 import sys
 from collections.abc import Callable
 from contextlib import suppress
-from typing import TYPE_CHECKING
 
 from puzzlefs._native import native
 from puzzlefs.errors import MountError, PuzzleFSError
@@ -21,6 +20,7 @@ from puzzlefs.mount import FAILED, MOUNTED, Request
 from puzzlefs.mountinfo import Mount
 from puzzlefs.notice import say
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     import logging
 

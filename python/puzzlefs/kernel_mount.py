@@ -8,20 +8,19 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Sequence
-from typing import Final
 
 from puzzlefs._native import FuseServer
 from puzzlefs.errors import MountError, UnsupportedError, shown
 from puzzlefs.mountinfo import Mount
 
-_DEVICE: Final = "/dev/fuse"
-_READ_AHEAD_KIB: Final = 1024
+_DEVICE = "/dev/fuse"
+_READ_AHEAD_KIB = 1024
 
-_READ_ONLY: Final = 1
+_READ_ONLY = 1
 _NO_SUID, _NO_DEV, _NO_EXEC, _SYNC, _DIR_SYNC, _NO_FOLLOW = 2, 4, 8, 16, 128, 256
 _NO_ATIME, _NO_DIR_ATIME, _RELATIVE_ATIME, _STRICT_ATIME, _LAZY_TIME = 1 << 10, 1 << 11, 1 << 21, 1 << 24, 1 << 25
 # option -> the flags of mount(2) that it sets and those that it clears
-_FLAGS: Final = {
+_FLAGS = {
     "ro": (_READ_ONLY, 0),
     "suid": (0, _NO_SUID),
     "nosuid": (_NO_SUID, 0),
@@ -46,8 +45,8 @@ _FLAGS: Final = {
     "nolazytime": (0, _LAZY_TIME),
 }
 # What the kernel's own filesystem takes.
-_PASSED: Final = ("allow_other", "default_permissions")
-_PASSED_VALUES: Final = ("max_read", "context", "fscontext", "defcontext", "rootcontext")
+_PASSED = ("allow_other", "default_permissions")
+_PASSED_VALUES = ("max_read", "context", "fscontext", "defcontext", "rootcontext")
 
 
 def mount(

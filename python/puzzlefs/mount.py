@@ -11,18 +11,21 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
-from typing import NamedTuple, NoReturn
 
 from puzzlefs._native import native
 from puzzlefs.errors import MountError, UnsupportedError, UsageError
 from puzzlefs.image import CACHE_SIZE, Image
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import NoReturn
 
 DAEMON = "puzzlefs.daemon"
 MOUNTED = b"s"
 FAILED = b"f"
 
 
-class Request(NamedTuple):
+class Request:
     """What the process of a mount has to do; every path is absolute.
 
     image       `DIR@sha256:HEX`: the very manifest that the caller saw, whatever its tag says later
@@ -35,30 +38,43 @@ class Request(NamedTuple):
     log         a file for messages; without it they go to the system's log, if there is one
     """
 
-    image: str
-    verity: str | None
-    name: str
-    mountpoint: str
-    options: tuple[str, ...]
-    allow_other: bool
-    verify: int | None
-    cache_size: int
-    fifo: str | None
-    log: str | None
+    def __init__(
+        self,
+        *,
+        image: str,
+        verity: str | None,
+        name: str,
+        mountpoint: str,
+        options: Sequence[str],
+        allow_other: bool,
+        verify: int | None,
+        cache_size: int,
+        fifo: str | None,
+        log: str | None,
+    ) -> None:
+        self.image = image
+        self.verity = verity
+        self.name = name
+        self.mountpoint = mountpoint
+        self.options = options
+        self.allow_other = allow_other
+        self.verify = verify
+        self.cache_size = cache_size
+        self.fifo = fifo
+        self.log = log
 
     def encode(self) -> str:
         """Return the request as one line of ASCII."""
         import json
 
-        return json.dumps(self._asdict(), separators=(",", ":"))
+        return json.dumps(vars(self), separators=(",", ":"))
 
     @classmethod
     def decode(cls, line: str) -> Request:
         """Read what `encode` wrote."""
         import json
 
-        document = json.loads(line)
-        return cls(**{**document, "options": tuple(document["options"])})
+        return cls(**json.loads(line))
 
 
 def mount(

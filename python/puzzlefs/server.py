@@ -7,7 +7,6 @@ import select
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, Final
 
 from puzzlefs import kernel_mount, mountinfo
 from puzzlefs._native import FuseServer, Index, Reader
@@ -16,11 +15,15 @@ from puzzlefs.mount import MOUNTED, Request
 from puzzlefs.mountinfo import Mount
 from puzzlefs.notice import try_say
 
-_THREAD_LIMIT: Final = 4
-_PAUSE_MS: Final = 50
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+_THREAD_LIMIT = 4
+_PAUSE_MS = 50
 # How long requests that are on their way when the process is told to stop may take.
-_PATIENCE_MS: Final = 5000
-_STOPPING: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+_PATIENCE_MS = 5000
+_STOPPING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 _ANSWERING, _ERROR = b"i", b"e"
 
 

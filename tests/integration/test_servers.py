@@ -148,6 +148,17 @@ def test_compiled_server_needs_no_pyfuse3(
         assert (mountpoint / "hello").exists()
 
 
+def test_compiled_server_loads_nothing_slow() -> None:
+    """A mount is ready before these modules would be loaded."""
+    slow = {"ctypes", "dataclasses", "inspect", "logging", "pathlib", "shutil", "socket", "subprocess", "threading"}
+    slow |= {"typing", "trio", "pyfuse3"}
+    program = f"import sys, puzzlefs.cli.mount, puzzlefs.daemon, puzzlefs.server; print({slow} & sys.modules.keys())"
+    environment = {"PYTHONPATH": str(Path(mountinfo.__file__).parents[1]), "PUZZLEFS_BACKEND": "rust"}
+    command = [sys.executable, "-S", "-P", "-c", program]
+    done = subprocess.run(command, env={**os.environ, **environment}, capture_output=True, text=True, check=True)
+    assert done.stdout == "set()\n"
+
+
 def test_command_line_forks_and_leaves_nothing_behind(
     golden: dict[str, GoldenImage], backend_name: str, tmp_path: Path
 ) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 from puzzlefs.image import CACHE_SIZE, VERIFY_ALWAYS, VERIFY_NEVER, VERIFY_ONCE, Image
 from puzzlefs.mount import mount, say_failed
 
@@ -53,6 +55,9 @@ def run(options: argparse.Namespace) -> int:
         log=options.log,
         fork=True,
     )
+    if not options.foreground:
+        # An interpreter takes longer to end than the mount took to begin, and somebody waits for it.
+        os._exit(0)
     return 0
 
 
