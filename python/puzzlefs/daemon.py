@@ -24,6 +24,10 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     import logging
 
+    from puzzlefs._native import Index, Reader
+
+    Reporter = Callable[[Exception], None]
+
 _SYSLOG = "/dev/log"
 
 
@@ -100,18 +104,27 @@ def serve(
         report = (log or MessageLog(request.log)).write
         opened = image or Image.open(request.image, request.verity)
         reader = opened.reader(request.verify, request.cache_size)
-        if native.FuseServer is None:
-            from puzzlefs import fuse_session
-
-            fuse_session.serve(opened.index, reader, request, tell, report)
-        else:
-            from puzzlefs import server
-
-            server.serve(native.FuseServer, opened.index, reader, request, tell, report)
+        load_server()(opened.index, reader, request, tell, report)
     except Exception:
         if not answering and request.fifo is not None:
             say(request.fifo, FAILED)
         raise
+
+
+def load_server() -> Callable[[Index, Reader, Request, Callable[[Mount | None], None], Reporter], None]:
+    """Return the backend's own way to serve: `server.serve`, or that of `fuse_session`.
+
+    Raises `MountError` where pyfuse3, which that needs, cannot be loaded.
+    """
+    if native.FuseServer is None:
+        try:
+            from puzzlefs import fuse_session
+        except ImportError as error:
+            raise MountError(f"pyfuse3 cannot be loaded: {error}") from error
+        return fuse_session.serve
+    from puzzlefs import server
+
+    return server.serve
 
 
 class _Word:

@@ -106,7 +106,7 @@ def mount(
         if cache_size < 0:
             raise UsageError(f"cache size {cache_size} is negative")
         request = Request(
-            image=f"{os.path.abspath(image.name.layout)}@{image.descriptor.digest}",
+            image=f"{os.path.abspath(image.name.directory)}@{image.descriptor.digest}",
             verity=image.verity if image.pinned else None,
             name=str(image.name),
             mountpoint=_directory(mountpoint),
@@ -169,9 +169,13 @@ def say_failed(fifo: str | None) -> None:
 
 def _fork(request: Request, image: Image) -> None:
     """Fork the process of a mount and wait for its word."""
+    from puzzlefs import daemon
+
     try:
-        # Before the fork: what is wrong with the image is this process's own error.
+        # Before the fork: what is wrong with the image is this process's own error, and in the other one
+        # each page that loading touches would have to be copied first.
         _ = image.index
+        daemon.load_server()
     except Exception:
         say_failed(request.fifo)
         raise

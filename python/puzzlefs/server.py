@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from puzzlefs import kernel_mount, mountinfo
-from puzzlefs._native import FuseServer, Index, Reader
-from puzzlefs.errors import MountError
+from puzzlefs._native import FuseServer, Index, Reader, native
+from puzzlefs.errors import MountError, UnsupportedError
 from puzzlefs.mount import MOUNTED, Request
 from puzzlefs.mountinfo import Mount
 from puzzlefs.notice import try_say
@@ -32,7 +32,6 @@ class _Stop(Exception):
 
 
 def serve(
-    server: type[FuseServer],
     index: Index,
     reader: Reader,
     request: Request,
@@ -44,7 +43,9 @@ def serve(
     `answers` is called once the kernel talks, `report` with each error that came up. Raises
     `MountError` with the reason where mounting fails.
     """
-    session = _Session(server, request, report)
+    if native.FuseServer is None:
+        raise UnsupportedError("this backend has no server of its own")
+    session = _Session(native.FuseServer, request, report)
     with _signals():
         try:
             session.start(index, reader)
