@@ -190,8 +190,16 @@ class StreamWriter(Protocol):
         or after reading), `StoreError`, `CancelledError`. Blobs written by then stay. One run only.
         """
 
+    def run_pipe(self, fd: int) -> tuple[bytes, bytes, bytes, bytes, bytes]:
+        """Store files whose contents come through the pipe `fd`, instead of `run`; root is not used.
+
+        Each file is its size (u64, little-endian), then its bytes; a size of all ones ends the stream.
+        Returns what `run` does, with an empty trace. Raises `StoreError`, `CancelledError`, also where
+        the pipe ends early, `ValueError` where the sizes add up to more than a file may have.
+        """
+
     def cancel(self) -> None:
-        """Make `run`, in another thread, raise `CancelledError` soon."""
+        """Make the run, in another thread, raise `CancelledError` soon: at its next chunk or file."""
 
     def progress(self) -> tuple[int, int, int, int, int]:
         """Return (files, bytes, chunks, bytes in repeated chunks, bytes written) so far. Files and bytes

@@ -15,6 +15,7 @@ from puzzlefs.rows import BlobRecord
 
 from .chunk import chunks
 from .codec import compress, compress_upstream
+from .pipe import Pipe
 from .plan import Plan
 from .put import BlobDirectory
 from .source import SourceRoot, SourceRow
@@ -65,31 +66,40 @@ class StreamWriter:
     def run(
         self, paths: Sequence[bytes], sources: bytes, trace: bytes | None = None, horizon: int = 0
     ) -> tuple[bytes, bytes, bytes, bytes, bytes]:
-        if self._started:
-            raise RuntimeError("a stream writer runs once")
-        self._started = True
+        self._start()
         if len(sources) != len(paths) * SOURCE.size:
             raise ValueError("as many paths as source rows are needed")
         rows = [SourceRow(*row) for row in SOURCE.iter_unpack(sources)]
         files = trace_files(paths, rows, horizon)
-        table = _BlobTable()
-        lengths: list[int] = []
-        stream: list[int] = []
         with SourceRoot(self._root) as root, BlobDirectory(*self._directories) as store:
             plan = Plan(read_trace(trace or b"", *self._form), files, store.holds)
-            for chunk in _chunks(Stream(root, paths, rows, self._reach), plan):
-                self._check_cancelled()
-                if isinstance(chunk, TraceBlob):
-                    lengths.append(chunk.blob.raw_size)
-                    stream.append(self._recall(table, chunk))
-                else:
-                    lengths.append(len(chunk))
-                    stream.append(self._store(store, table, chunk, plan))
-                self._progress.chunks += 1
-        spread, counts = _spread([row.size for row in rows], lengths, stream, table.flags)
-        blobs, numbers = b"".join(table.rows), pack(f"<{len(stream)}I", *stream)
-        left = write_trace(Trace(files, table.trace(), stream), *self._form)
-        return blobs, spread, pack(f"<{len(counts)}I", *counts), numbers, left
+            table = self._store_all(_chunks(Stream(root, paths, rows, self._reach), plan), plan, store)
+        left = write_trace(Trace(files, table.trace(), table.stream), *self._form)
+        return *table.packed([row.size for row in rows]), left
+
+    def run_pipe(self, fd: int) -> tuple[bytes, bytes, bytes, bytes, bytes]:
+        self._start()
+        pipe = Pipe(fd, self._reach)
+        with BlobDirectory(*self._directories) as store:
+            plan = Plan(read_trace(b"", *self._form), [], store.holds)
+            table = self._store_all(chunks(pipe.pieces()), plan, store)
+        return *table.packed(pipe.sizes), b""
+
+    def _start(self) -> None:
+        if self._started:
+            raise RuntimeError("a stream writer runs once")
+        self._started = True
+
+    def _store_all(self, cut: Iterator[bytes | TraceBlob], plan: Plan, store: BlobDirectory) -> _BlobTable:
+        table = _BlobTable()
+        for chunk in cut:
+            self._check_cancelled()
+            if isinstance(chunk, TraceBlob):
+                table.note(self._recall(table, chunk), chunk.blob.raw_size)
+            else:
+                table.note(self._store(store, table, chunk, plan), len(chunk))
+            self._progress.chunks += 1
+        return table
 
     def _check_cancelled(self) -> None:
         if self._cancelled.is_set():
@@ -140,9 +150,12 @@ class _BlobTable:
     """Rows of `records.BLOB` in order of first use, one for each distinct (digest, flags).
 
     That is one for each distinct content: it decides both, and both give it back.
+    stream has the row of each chunk cut, lengths the chunk's size.
     """
 
     def __init__(self) -> None:
+        self.stream: list[int] = []
+        self.lengths: list[int] = []
         self.rows: list[bytes] = []
         self.flags: list[int] = []
         self.by_content: dict[bytes, int] = {}
@@ -153,6 +166,17 @@ class _BlobTable:
         self.rows.append(BLOB.pack(*record))
         self.flags.append(record.flags)
         return self.by_content[content]
+
+    def note(self, row: int, length: int) -> None:
+        """Append a chunk to the stream."""
+        self.stream.append(row)
+        self.lengths.append(length)
+
+    def packed(self, sizes: list[int]) -> tuple[bytes, bytes, bytes, bytes]:
+        """Return the first four tables of `run` for files of these sizes."""
+        spread, counts = _spread(sizes, self.lengths, self.stream, self.flags)
+        numbers = pack(f"<{len(self.stream)}I", *self.stream)
+        return b"".join(self.rows), spread, pack(f"<{len(counts)}I", *counts), numbers
 
     def trace(self) -> list[TraceBlob]:
         """Return the rows with the digests of their contents."""

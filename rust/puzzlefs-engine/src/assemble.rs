@@ -1,6 +1,6 @@
 //! The last stage of a build: what the workers did, put together in stream order.
 
-use puzzlefs_core::tables::{BlobRow, ChunkRow, SourceRow};
+use puzzlefs_core::tables::{BlobRow, ChunkRow};
 use puzzlefs_core::{Digest, Error, Result};
 
 use crate::worker::Ledger;
@@ -23,11 +23,11 @@ pub struct Stored {
 /// Puts the tables together, or finds the first error in stream order. Returns them, without the
 /// trace, and the digest of the chunk in each blob.
 ///
-/// `cut` holds the lengths of all chunks, or why they are not all; `rows` the files.
+/// `cut` holds the lengths of all chunks, or why they are not all; `sizes` those of the files.
 pub fn assemble(
     ledger: &Ledger,
     cut: Result<Vec<u32>>,
-    rows: &[SourceRow],
+    sizes: impl IntoIterator<Item = u64>,
 ) -> Result<(Stored, Vec<Digest>)> {
     let mut stored = Stored::default();
     let mut places = vec![None; ledger.slots()];
@@ -43,7 +43,7 @@ pub fn assemble(
     if stored.stream.len() < lengths.len() {
         return Err(Error::Cancelled);
     }
-    stored.divide(&lengths, rows);
+    stored.divide(&lengths, sizes);
     let mut contents = vec![Digest::default(); stored.blobs.len()];
     for (digest, slot) in ledger.contents() {
         if let Some(row) = places[slot] {
@@ -55,12 +55,12 @@ pub fn assemble(
 
 impl Stored {
     /// Divides the chunks of the stream among the files, whose sizes add up to theirs.
-    fn divide(&mut self, lengths: &[u32], files: &[SourceRow]) {
+    fn divide(&mut self, lengths: &[u32], sizes: impl IntoIterator<Item = u64>) {
         let mut chunks = self.stream.iter().zip(lengths);
         let (mut blob, mut length, mut offset) = (0, 0, 0);
-        for file in files {
+        for size in sizes {
             let first = self.chunks.len();
-            let mut left = file.size;
+            let mut left = size;
             while left > 0 {
                 if offset == length {
                     let Some((row, next)) = chunks.next() else {
@@ -91,9 +91,9 @@ mod tests {
     #[test]
     fn chunks_that_no_worker_took_mean_that_the_build_was_cancelled() {
         let ledger = Ledger::default();
-        assert_eq!(assemble(&ledger, Ok(vec![9]), &[]), Err(Error::Cancelled));
+        assert_eq!(assemble(&ledger, Ok(vec![9]), []), Err(Error::Cancelled));
         let nothing = (Stored::default(), vec![]);
-        assert_eq!(assemble(&ledger, Ok(vec![]), &[]), Ok(nothing));
-        assert_eq!(assemble(&ledger, Err(Error::Os(5)), &[]), Err(Error::Os(5)));
+        assert_eq!(assemble(&ledger, Ok(vec![]), []), Ok(nothing));
+        assert_eq!(assemble(&ledger, Err(Error::Os(5)), []), Err(Error::Os(5)));
     }
 }

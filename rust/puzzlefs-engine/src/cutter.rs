@@ -10,15 +10,15 @@ use puzzlefs_core::{Error, Result};
 
 use crate::block::{BLOCK_SIZE, Block, Blocks, Chunk};
 use crate::plan::Plan;
-use crate::stream::Stream;
+use crate::stream::Input;
 use crate::worker::Shared;
 
 /// Bytes read at once where known chunks are near: what is read beyond the cut was read in vain.
 const STEP: usize = 1 << 16;
 
 /// Reads and cuts; made for one stream.
-pub struct Cutter<'a, P> {
-    stream: Stream<'a, P>,
+pub struct Cutter<'a, I> {
+    stream: I,
     plan: Plan<'a>,
     shared: &'a Shared<'a>,
     queue: Sender<Chunk>,
@@ -30,14 +30,9 @@ pub struct Cutter<'a, P> {
     lengths: Vec<u32>,
 }
 
-impl<'a, P: AsRef<[u8]>> Cutter<'a, P> {
+impl<'a, I: Input> Cutter<'a, I> {
     /// Makes a cutter that hands chunks to `queue`, known ones to the ledger.
-    pub fn new(
-        stream: Stream<'a, P>,
-        plan: Plan<'a>,
-        shared: &'a Shared<'a>,
-        queue: Sender<Chunk>,
-    ) -> Self {
+    pub fn new(stream: I, plan: Plan<'a>, shared: &'a Shared<'a>, queue: Sender<Chunk>) -> Self {
         let mut blocks = Blocks::new();
         let block = blocks.take();
         Self {

@@ -21,6 +21,7 @@ mod hash;
 pub mod hashing;
 mod known;
 mod lru;
+mod pipe;
 mod plan;
 mod progress;
 mod put;

@@ -6,6 +6,16 @@ use puzzlefs_core::tables::SourceRow;
 use crate::progress::Progress;
 use crate::source::{SourceFile, SourceRoot};
 
+/// The bytes of a build's files, one file after another.
+pub trait Input {
+    /// Tells whether every file was read or passed by.
+    fn is_over(&self) -> bool;
+    /// Goes to a position; files that are passed by are not opened.
+    fn seek(&mut self, position: u64) -> Result<()>;
+    /// Fills the buffer as far as the stream goes; returns how many bytes that are.
+    fn read(&mut self, buffer: &mut [u8]) -> Result<usize>;
+}
+
 /// Reads files one after another, each checked before and after.
 pub struct Stream<'a, P> {
     root: &'a SourceRoot,
@@ -39,13 +49,22 @@ impl<'a, P: AsRef<[u8]>> Stream<'a, P> {
         }
     }
 
-    /// Tells whether every file was read or passed by.
-    pub fn is_over(&self) -> bool {
+    fn next(&mut self, size: u64) -> Result<()> {
+        self.file = None;
+        self.number += 1;
+        self.start += size;
+        self.offset = 0;
+        self.progress.reach(self.number, self.start);
+        self.progress.check(0)
+    }
+}
+
+impl<P: AsRef<[u8]>> Input for Stream<'_, P> {
+    fn is_over(&self) -> bool {
         self.number == self.rows.len()
     }
 
-    /// Goes to a position; files that are passed by are not opened.
-    pub fn seek(&mut self, position: u64) -> Result<()> {
+    fn seek(&mut self, position: u64) -> Result<()> {
         if position == self.start + self.offset {
             return Ok(());
         }
@@ -66,8 +85,7 @@ impl<'a, P: AsRef<[u8]>> Stream<'a, P> {
         Ok(())
     }
 
-    /// Fills the buffer as far as the stream goes; returns how many bytes that are.
-    pub fn read(&mut self, buffer: &mut [u8]) -> Result<usize> {
+    fn read(&mut self, buffer: &mut [u8]) -> Result<usize> {
         let mut filled = 0;
         while let Some(row) = self.rows.get(self.number) {
             let left = row.size - self.offset;
@@ -95,14 +113,5 @@ impl<'a, P: AsRef<[u8]>> Stream<'a, P> {
             self.progress.reach(self.number, self.start + self.offset);
         }
         Ok(filled)
-    }
-
-    fn next(&mut self, size: u64) -> Result<()> {
-        self.file = None;
-        self.number += 1;
-        self.start += size;
-        self.offset = 0;
-        self.progress.reach(self.number, self.start);
-        self.progress.check(0)
     }
 }

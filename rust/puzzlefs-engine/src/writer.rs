@@ -3,6 +3,7 @@
 //! One thread reads and cuts, `jobs` threads hash, compress and store. Whatever the order in which
 //! they finish, the answer is put together in stream order, and is the same for any number of jobs.
 
+use std::os::fd::BorrowedFd;
 use std::sync::{Mutex, PoisonError};
 use std::thread;
 
@@ -14,11 +15,12 @@ use crate::assemble::{Stored, assemble};
 use crate::block::Chunk;
 use crate::cutter::Cutter;
 use crate::known::Known;
+use crate::pipe::Pipe;
 use crate::plan::Plan;
 use crate::progress::Progress;
 use crate::put::BlobDirectory;
 use crate::source::SourceRoot;
-use crate::stream::Stream;
+use crate::stream::{Input, Stream};
 use crate::trace::{Trace, TraceBlob, TraceFile};
 use crate::worker::{Compression, Ledger, Shared};
 
@@ -90,26 +92,50 @@ impl StreamWriter {
         let known = Known::new(Trace::read(trace, options.compression), &directory);
         let files = files(paths, rows, horizon);
         let plan = Plan::new(&known, &files);
+        let stream = Stream::new(&root, paths, rows, &self.progress);
+        let (ledger, cut) = self.store(stream, plan, &known, &directory);
+        let (mut stored, contents) = assemble(&ledger, cut, rows.iter().map(|row| row.size))?;
+        stored.trace = write_trace(&stored, &contents, files).write(options.compression);
+        Ok(stored)
+    }
+
+    /// Stores files that come through a pipe, until one says that there are no more ([`Pipe`]); the
+    /// root is not used, and nothing is known of an earlier run nor kept for a later one.
+    ///
+    /// Fails with `Store`, `Os` where the pipe cannot be read, `Contradiction` for sizes beyond
+    /// bounds, or `Cancelled`, also where the pipe ends early. It counts as the run of the writer.
+    pub fn run_pipe(&self, pipe: BorrowedFd<'_>) -> Result<Stored> {
+        let options = &self.options;
+        let directory = BlobDirectory::open(&options.blobs, &options.temporary, options.sync)?;
+        let known = Known::new(Trace::default(), &directory);
+        let mut stream = Pipe::new(pipe, &self.progress);
+        let (ledger, cut) = self.store(&mut stream, Plan::new(&known, &[]), &known, &directory);
+        Ok(assemble(&ledger, cut, stream.into_sizes())?.0)
+    }
+
+    /// Runs the pipeline; returns what happened to the chunks and their lengths in stream order, or
+    /// why they are not all.
+    fn store(
+        &self,
+        stream: impl Input,
+        plan: Plan<'_>,
+        known: &Known,
+        directory: &BlobDirectory,
+    ) -> (Ledger, Result<Vec<u32>>) {
         let shared = Shared {
-            directory: &directory,
-            compression: options.compression,
-            known: &known,
+            directory,
+            compression: self.options.compression,
+            known,
             progress: &self.progress,
             ledger: Mutex::new(Ledger::default()),
         };
         let (sender, queue) = crossbeam_channel::unbounded();
-        let stream = Stream::new(&root, paths, rows, &self.progress);
         let cut = thread::scope(|scope| {
             self.hire(scope, &shared, queue)?;
             Cutter::new(stream, plan, &shared, sender).run()
         });
-        let ledger = shared
-            .ledger
-            .into_inner()
-            .unwrap_or_else(PoisonError::into_inner);
-        let (mut stored, contents) = assemble(&ledger, cut, rows)?;
-        stored.trace = write_trace(&stored, &contents, files).write(options.compression);
-        Ok(stored)
+        let ledger = shared.ledger.into_inner();
+        (ledger.unwrap_or_else(PoisonError::into_inner), cut)
     }
 
     /// Starts the workers; a system that has no room for all of them gets by with fewer.

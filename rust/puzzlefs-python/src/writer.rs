@@ -1,15 +1,17 @@
 //! The build engine.
 
+use std::os::fd::RawFd;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use puzzlefs_core::tables::{BlobRow, ChunkRow, Record as _, SourceRow};
-use puzzlefs_engine::{Compression, WriterOptions};
+use puzzlefs_engine::{Compression, Stored, WriterOptions};
 use pyo3::exceptions::{PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::pybacked::PyBackedBytes;
 use pyo3::types::PyBytes;
 
 use crate::codec::checked_frame_size;
+use crate::descriptor::borrow;
 use crate::detach::detach;
 
 /// (blobs, chunks, counts, stream, trace) as `run` returns them.
@@ -75,34 +77,27 @@ impl StreamWriter {
         trace: Option<PyBackedBytes>,
         horizon: i64,
     ) -> PyResult<Tables<'py>> {
-        if self.started.swap(true, Ordering::Relaxed) {
-            return Err(PyRuntimeError::new_err("a stream writer runs once"));
-        }
+        self.start()?;
         let rows = SourceRow::unpack(&sources)
             .filter(|rows| rows.len() == paths.len())
             .ok_or_else(|| PyValueError::new_err("as many paths as source rows are needed"))?;
         let tables = detach(py, || {
-            let stored =
-                self.engine
-                    .run(&paths, &rows, trace.as_deref().unwrap_or(b""), horizon)?;
-            let numbers = |table: &[u32]| {
-                table
-                    .iter()
-                    .flat_map(|number| number.to_le_bytes())
-                    .collect::<Vec<u8>>()
-            };
-            Ok([
-                BlobRow::pack(&stored.blobs),
-                ChunkRow::pack(&stored.chunks),
-                numbers(&stored.counts),
-                numbers(&stored.stream),
-                stored.trace,
-            ])
+            self.engine
+                .run(&paths, &rows, trace.as_deref().unwrap_or(b""), horizon)
+                .map(pack)
         })?;
         Ok(tables.map(|table| PyBytes::new(py, &table)).into())
     }
 
-    /// Make `run`, in another thread, raise `CancelledError` soon.
+    /// Store files that come through a pipe: for each its size (u64) and its bytes; all ones end it.
+    fn run_pipe<'py>(&self, py: Python<'py>, fd: RawFd) -> PyResult<Tables<'py>> {
+        self.start()?;
+        let pipe = borrow(fd)?;
+        let tables = detach(py, || self.engine.run_pipe(pipe).map(pack))?;
+        Ok(tables.map(|table| PyBytes::new(py, &table)).into())
+    }
+
+    /// Make a run, in another thread, raise `CancelledError` soon.
     fn cancel(&self) {
         self.engine.cancel();
     }
@@ -112,4 +107,29 @@ impl StreamWriter {
         let [files, bytes, chunks, repeated, written] = self.engine.progress();
         (files, bytes, chunks, repeated, written)
     }
+}
+
+impl StreamWriter {
+    fn start(&self) -> PyResult<()> {
+        if self.started.swap(true, Ordering::Relaxed) {
+            return Err(PyRuntimeError::new_err("a stream writer runs once"));
+        }
+        Ok(())
+    }
+}
+
+fn pack(stored: Stored) -> [Vec<u8>; 5] {
+    let numbers = |table: &[u32]| {
+        table
+            .iter()
+            .flat_map(|number| number.to_le_bytes())
+            .collect::<Vec<u8>>()
+    };
+    [
+        BlobRow::pack(&stored.blobs),
+        ChunkRow::pack(&stored.chunks),
+        numbers(&stored.counts),
+        numbers(&stored.stream),
+        stored.trace,
+    ]
 }
