@@ -59,6 +59,11 @@ def craft(
     verity = b"".join(VERITY.pack(*entry) for entry in entries)
     rootfs = load("python").encode_rootfs(digests.packed(), verity, [vector])
 
+    return publish(layout, rootfs, blobs, media_type)
+
+
+def publish(layout: Path, rootfs: bytes, blobs: Sequence[bytes] = (), media_type: str = constants.FILEDATA) -> Crafted:
+    """Write an image of a rootfs blob, whatever that is, and the blobs of its files."""
     store = Store.create(layout)
     annotations = {constants.ROOTFS_VERITY: load("python").verity_digest(rootfs).hex()}
     layers = [Descriptor.of(constants.ROOTFS, rootfs, annotations=annotations)]

@@ -50,11 +50,13 @@ def extract(
     directories nested more than 2,048 deep, `UsageError` for a negative number of jobs.
     """
     threads = thread_count(jobs, _JOBS_LIMIT)
+    # Before anything is made: an image that cannot be read leaves no directory behind.
+    reader = image.reader(cache_size=_CACHE_SIZE)
     target = os.fsencode(directory)
     root = _open_target(target)
     try:
         owners = same_owner and os.geteuid() == 0
-        files, inodes, size, refused = image.reader(cache_size=_CACHE_SIZE).extract_tree(root, target, owners, threads)
+        files, inodes, size, refused = reader.extract_tree(root, target, owners, threads)
     finally:
         os.close(root)
     skipped = sorted((path, _reason(what, number)) for path, what, number in refused)

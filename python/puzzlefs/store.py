@@ -219,19 +219,31 @@ class Store:
         return True
 
     def tag(self, tag: str, descriptor: Descriptor, durability: Durability = Durability.NONE) -> None:
-        """Make `tag` mean `descriptor`: its old entry is dropped, the new one appended."""
+        """Make `tag` mean `descriptor`: its old entry is dropped, the new one appended.
+
+        Where the store cannot be synced, blobs of the image that are not on the disk are deleted.
+        """
         annotations = {**descriptor.annotations, constants.REF_NAME: tag}
         entry = {**descriptor.document(), "annotations": annotations}
         try:
             with Locked(self.directory):
                 if durability is not Durability.NONE:
-                    _sync_filesystem(self.blob_directory)
+                    self._sync(descriptor)
                 document = self.index()
                 kept = [known for known in document["manifests"] if _tag_of(known) != tag]
                 document["manifests"] = [*kept, entry]
                 _publish(self.directory, "index.json", canonical(document), sync=durability is not Durability.NONE)
         except OSError as error:
             raise store_error(error, os.path.join(self.directory, "index.json")) from error
+
+    def _sync(self, manifest: Descriptor) -> None:
+        try:
+            _sync_filesystem(self.blob_directory)
+        except OSError:
+            from puzzlefs.unsynced import discard_lost
+
+            discard_lost(self, manifest)
+            raise
 
 
 def _read(path: str, limit: int) -> bytes:

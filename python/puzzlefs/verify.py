@@ -145,7 +145,7 @@ class _Verification:
         try:
             return native.Index(self._image.store.get(self._image.manifest.rootfs, constants.ROOTFS_SIZE_LIMIT))
         except PuzzleFSError as error:
-            self._problem("rootfs", str(error))
+            self._problem("rootfs", str(error).removeprefix("rootfs: "))
             return None
 
     def blobs(self, index: Index | None, jobs: int) -> None:

@@ -202,6 +202,63 @@ def test_blob_that_cannot_be_read(tree: Path, tmp_path: Path, backend_name: str)
             assert lines and all("sha256:" in line and f"cannot be read: {BROKEN}" in line for line in lines), lines
 
 
+class Disk:
+    """An ext4 filesystem on a device that can be made to lose its end: what lies there gives EIO."""
+
+    def __init__(self, home: Path) -> None:
+        self.place = home / "disk"
+        self.image = home / "image"
+        with self.image.open("wb") as file:
+            file.truncate(64 * MIB)
+        # Without a journal it goes on after an error, as one on a disk with a bad block does.
+        subprocess.run(["mkfs.ext4", "-q", "-b", "4096", "-O", "^has_journal", self.image], check=True)
+        found = subprocess.run(
+            ["losetup", "--find", "--show", self.image], check=False, capture_output=True, encoding="utf-8"
+        )
+        if found.returncode != 0:
+            pytest.skip(f"cannot make a block device: {found.stderr.strip()}")
+        self.device = found.stdout.strip()
+
+    def resize(self, size: int) -> None:
+        os.truncate(self.image, size)
+        subprocess.run(["losetup", "--set-capacity", self.device], check=True)
+
+    def detach(self) -> None:
+        subprocess.run(["losetup", "--detach", self.device], check=True)
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[Disk]:
+    requires_root()
+    disk = Disk(tmp_path)
+    yield disk
+    disk.detach()
+
+
+@pytest.mark.parametrize("when", ["write", "sync"])
+def test_blobs_that_cannot_be_written(when: str, disk: Disk, small: Path, tmp_path: Path, backend_name: str) -> None:
+    """The disk beneath the store fails while a build writes (EIO): one sentence, no tag, and once the disk
+    is well again a valid store, upon which the same build succeeds."""
+    tree = tmp_path / "tree"
+    tree.mkdir()
+    source = random.Random(7)
+    for number in range(16):
+        (tree / str(number)).write_bytes(source.randbytes(MIB))
+    options = ["-o", "sync"] if when == "write" else []
+    layout = disk.place / "oci"
+    with filesystem(disk.place, *options, disk.device):
+        build(small, f"{layout}:t")
+        subprocess.run(["sync", "-f", disk.place], check=True)
+        disk.resize(12 * MIB)
+        assert failed("build", tree, f"{layout}:lost", backend=backend_name, reason=BROKEN).startswith(str(layout))
+        disk.resize(64 * MIB)
+    disk.place.rmdir()
+    with filesystem(disk.place, disk.device):
+        assert_clean(layout, ["t"])
+        build(tree, f"{layout}:lost")
+        assert_clean(layout, ["t", "lost"])
+
+
 @pytest.mark.parametrize("name", ["index.json", "oci-layout"])
 def test_document_that_cannot_be_read(name: str, small: Path, tmp_path: Path, backend_name: str) -> None:
     """A process's memory is a regular file whose first page gives EIO."""
