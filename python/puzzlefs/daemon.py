@@ -97,6 +97,10 @@ def serve(
 
     def tell(mount: Mount | None) -> None:
         nonlocal answering
+        if request.is_below:
+            from puzzlefs import caretaker
+
+            caretaker.begin(request)
         answering = True
         answers(mount)
 

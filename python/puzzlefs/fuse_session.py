@@ -54,6 +54,8 @@ class Session:
         """
         try:
             trio.run(self._run, beside)
+        except ExceptionGroup as group:
+            raise _first(group) from None
         finally:
             pyfuse3.close(unmount=True)
 
@@ -67,6 +69,13 @@ class Session:
         await self._talking.wait()
         await beside()
         pyfuse3.terminate()
+
+
+def _first(error: Exception) -> Exception:
+    """Return what went wrong first, out of the groups that nurseries make of it."""
+    while isinstance(error, ExceptionGroup):
+        error = error.exceptions[0]
+    return error
 
 
 class _Companion:
@@ -85,19 +94,34 @@ class _Companion:
         if mount is not None:
             raise_read_ahead(mount)
         async with trio.open_nursery() as nursery:
+            await nursery.start(self._until_signal, mount, nursery.cancel_scope)
             if self._request.fifo is not None:
                 nursery.start_soon(self._notify, self._request.fifo)
-            nursery.start_soon(self._until_signal, mount, nursery.cancel_scope)
 
-    async def _until_signal(self, mount: Mount | None, scope: trio.CancelScope) -> None:
+    async def _until_signal(
+        self, mount: Mount | None, scope: trio.CancelScope, *, task_status: trio.TaskStatus[None]
+    ) -> None:
         if threading.current_thread() is not threading.main_thread():
-            self._answers(mount)
+            await self._begin(mount)
+            task_status.started()
             await trio.sleep_forever()
         with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
-            self._answers(mount)
+            await self._begin(mount)
+            task_status.started()
             async for _ in signals:
+                if self._request.is_below:
+                    await self._take_overlays_down()
                 scope.cancel()
                 return
+
+    async def _begin(self, mount: Mount | None) -> None:
+        # In a thread, for an overlay looks at the mount while it is laid over it.
+        await trio.to_thread.run_sync(self._answers, mount)
+
+    async def _take_overlays_down(self) -> None:
+        from puzzlefs import caretaker
+
+        await trio.to_thread.run_sync(caretaker.end, self._request)
 
     async def _notify(self, fifo: str) -> None:
         """Write `s` as soon as somebody reads the pipe, however late."""

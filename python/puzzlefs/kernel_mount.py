@@ -70,6 +70,19 @@ def mount(
     return connection
 
 
+def is_generic(option: str) -> bool:
+    """Whether an option is one of mount(2) itself, for any filesystem."""
+    return option in _FLAGS
+
+
+def flags_of(options: Sequence[str], flags: int = 0) -> int:
+    """Return the flags of mount(2) that generic options make of `flags`."""
+    for option in options:
+        on, off = _FLAGS[option]
+        flags = flags & ~off | on
+    return flags
+
+
 def unmount_lazily(server: type[FuseServer], mountpoint: str) -> None:
     """Take a mount of this process out of the tree; who uses it may go on. Errors are of no interest."""
     try:
@@ -101,9 +114,8 @@ def _parse(mountpoint: str, options: Sequence[str]) -> tuple[int, list[str]]:
     flags, passed = _READ_ONLY | _NO_SUID | _NO_DEV, ["default_permissions"]
     for option in options:
         word, _, value = option.partition("=")
-        if option in _FLAGS:
-            on, off = _FLAGS[option]
-            flags = flags & ~off | on
+        if is_generic(option):
+            flags = flags_of([option], flags)
         elif option in _PASSED or (word in _PASSED_VALUES and value):
             passed += [option] if option not in passed else []
         else:
@@ -136,7 +148,7 @@ def _mount_by_helper(name: str, mountpoint: str, options: Sequence[str], passed:
     # A comma ends an option and a backslash protects one.
     source = shown(name).replace("\\", "\\\\").replace(",", "\\,")
     words = ["ro", "nosuid", "nodev", f"fsname={source}", "subtype=puzzlefs", *passed]
-    words += [option for option in options if option in _FLAGS]
+    words += [option for option in options if is_generic(option)]
     ours, theirs = socket.socketpair()
     with ours, theirs:
         done = subprocess.run(

@@ -18,7 +18,21 @@ from puzzlefs.image import CACHE_SIZE, Image
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import NoReturn
+    from typing import Any, NoReturn, TypedDict
+
+    from puzzlefs.overlay import Overlay
+
+    class Settings(TypedDict, total=False):
+        """What `mount` and `mount_writable` are told in the same way."""
+
+        foreground: bool
+        fifo: str | os.PathLike[str] | None
+        allow_other: bool
+        verify: int | None
+        cache_size: int
+        log: str | os.PathLike[str] | None
+        fork: bool
+
 
 DAEMON = "puzzlefs.daemon"
 MOUNTED = b"s"
@@ -36,6 +50,8 @@ class Request:
     cache_size  bytes of decompressed data to keep
     fifo        where to say `s` (mounted) or `f` (failed)
     log         a file for messages; without it they go to the system's log, if there is one
+    over        the fields of the overlay to lay over the image
+    shared      whether other processes lay theirs over it
     """
 
     def __init__(
@@ -51,6 +67,8 @@ class Request:
         cache_size: int,
         fifo: str | None,
         log: str | None,
+        over: dict[str, Any] | None = None,
+        shared: bool = False,
     ) -> None:
         self.image = image
         self.verity = verity
@@ -62,6 +80,22 @@ class Request:
         self.cache_size = cache_size
         self.fifo = fifo
         self.log = log
+        self.over = over
+        self.shared = shared
+
+    @property
+    def overlay(self) -> Overlay | None:
+        """The overlay to lay over the image."""
+        if self.over is None:
+            return None
+        from puzzlefs.overlay import Overlay
+
+        return Overlay(**self.over)
+
+    @property
+    def is_below(self) -> bool:
+        """Whether the mount is there for overlays, and is to go with them."""
+        return self.over is not None or self.shared
 
     def encode(self) -> str:
         """Return the request as one line of ASCII."""
@@ -89,6 +123,8 @@ def mount(
     cache_size: int = CACHE_SIZE,
     log: str | os.PathLike[str] | None = None,
     fork: bool = False,
+    over: Overlay | None = None,
+    shared: bool = False,
 ) -> None:
     """Mount an image on a directory, read-only.
 
@@ -96,7 +132,8 @@ def mount(
     or terminated; with `foreground`, serves it here and returns when it is unmounted. `s` or `f` is
     written to `fifo`, as soon as that has a reader, when the mount answers or has failed. With `fork`
     the process is a copy of this one, which is sooner ready, but only for a caller that has neither
-    threads nor anything else in memory that should not stay there.
+    threads nor anything else in memory that should not stay there. `over` is an overlay to lay over the
+    mount by the same process, and `shared` says that others will: the mount ends with them.
 
     Raises `MountError` with the reason, `UnsupportedError` where the pure backend has no pyfuse3,
     `UsageError` where an option is malformed, or what is wrong with the image.
@@ -110,12 +147,14 @@ def mount(
             verity=image.verity if image.pinned else None,
             name=str(image.name),
             mountpoint=_directory(mountpoint),
-            options=_checked(options),
+            options=checked_options(options),
             allow_other=allow_other,
             verify=verify,
             cache_size=cache_size,
             fifo=notice,
             log=None if log is None else os.path.abspath(log),
+            over=None if over is None else over.fields(),
+            shared=shared,
         )
         if native.FuseServer is None:
             _need_pyfuse3()
@@ -142,7 +181,8 @@ def _directory(mountpoint: str | os.PathLike[str]) -> str:
     return path
 
 
-def _checked(options: Sequence[str]) -> tuple[str, ...]:
+def checked_options(options: Sequence[str]) -> tuple[str, ...]:
+    """Return mount options one by one. Raises `UsageError` for those that cannot be."""
     parts = tuple(part for option in options for part in option.split(",") if part)
     for part in parts:
         if not part.isascii() or not part.isprintable():

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Iterator
+from contextlib import suppress
 
 from puzzlefs.value import Value
 
-_TABLE = "/proc/self/mountinfo"
+TABLE = "/proc/self/mountinfo"
 _ESCAPE = re.compile(rb"\\([0-7]{3})")
 
 
@@ -45,11 +47,31 @@ class Mount(Value):
         """Whether this may be a PuzzleFS mount; the original's has the bare type."""
         return self.kind in ("fuse.puzzlefs", "fuse")
 
+    @property
+    def is_overlay(self) -> bool:
+        """Whether this is an overlay, the kernel's or one of fuse-overlayfs."""
+        return self.kind in ("overlay", "fuse.fuse-overlayfs")
+
 
 def mounts() -> list[Mount]:
     """Return every mount of this process's namespace, in the order of the table."""
-    with open(_TABLE, "rb") as table:
+    with open(TABLE, "rb") as table:
         return parse(table.read())
+
+
+def all_tables() -> Iterator[list[Mount]]:
+    """Yield the table of each namespace that has a process of which this one may know."""
+    seen = set()
+    for name in os.listdir("/proc"):
+        if not name.isdecimal():
+            continue
+        with suppress(OSError):
+            namespace = os.stat(f"/proc/{name}/ns/mnt").st_ino
+            if namespace not in seen:
+                with open(f"/proc/{name}/mountinfo", "rb") as table:
+                    content = table.read()
+                seen.add(namespace)
+                yield parse(content)
 
 
 def parse(table: bytes) -> list[Mount]:
@@ -98,6 +120,13 @@ def of_device(device: int) -> Mount | None:
     """Return a mount of the filesystem that stat(2) calls `device`."""
     name = f"{os.major(device)}:{os.minor(device)}"
     return next((mount for mount in mounts() if mount.device == name), None)
+
+
+def kind_of(path: str | os.PathLike[str]) -> str:
+    """Return the type of the filesystem that a path is on, "unknown" where the table does not say."""
+    device = os.stat(path).st_dev
+    mount = of_device(device)
+    return mount.kind if mount is not None else "unknown"
 
 
 def unescape(field: bytes) -> bytes:

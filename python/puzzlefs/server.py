@@ -104,6 +104,10 @@ class _Session:
     def stop(self) -> None:
         """Unmount, and let what the kernel has asked by now be answered."""
         self._fifo = None
+        if self._request.is_below:
+            from puzzlefs import caretaker
+
+            caretaker.end(self._request)
         mount = mountinfo.topmost(self._request.mountpoint)
         if self._mount is not None and mount is not None and mount.device == self._mount.device:
             kernel_mount.unmount_lazily(self._class, self._request.mountpoint)
@@ -114,7 +118,11 @@ class _Session:
         self._mount = mountinfo.topmost(self._request.mountpoint)
         if self._mount is not None:
             kernel_mount.raise_read_ahead(self._mount)
-        answers(self._mount)
+        try:
+            answers(self._mount)
+        except Exception:
+            self.stop()
+            raise
 
     def _report_errors(self) -> None:
         for error in self._server.take_errors() if self._server else ():

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import os
-import re
 import select
 import shutil
 import subprocess
@@ -14,13 +12,12 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from pathlib import Path
 
-from puzzlefs import mountinfo
+from puzzlefs import mountinfo, syscalls
 from puzzlefs.errors import MountError, UnsupportedError
 from puzzlefs.kernel_mount import process_name
 from puzzlefs.mountinfo import Mount
+from puzzlefs.overlay import HELPER, lower_directories
 
-_DETACH = 2
-_NO_FOLLOW = 8
 _PATIENCE = 5.0
 
 
@@ -35,7 +32,7 @@ def unmount(mountpoint: str | os.PathLike[str], lazy: bool = False) -> None:
     mount = mountinfo.topmost(mountpoint)
     if mount is None:
         raise MountError(f"{os.fspath(mountpoint)}: not mounted")
-    if mount.kind == "overlay":
+    if mount.is_overlay:
         _unmount_overlay(mount, lazy)
     elif mount.is_ours:
         _unmount_fuse(mount, lazy)
@@ -43,42 +40,63 @@ def unmount(mountpoint: str | os.PathLike[str], lazy: bool = False) -> None:
         raise MountError(f"{os.fspath(mountpoint)}: a mount of type {mount.kind}, not of PuzzleFS")
 
 
+def detach(mountpoint: str) -> None:
+    """Take what is mounted on a directory out of the tree; who uses it may go on. Errors are of no interest."""
+    with suppress(MountError, UnsupportedError):
+        take_off(mountpoint, lazy=True)
+
+
+def take_off(mountpoint: str | bytes, lazy: bool = False) -> None:
+    """Unmount what is mounted on a directory, whatever it is. Raises `MountError`, `UnsupportedError`."""
+    if os.geteuid() == 0:
+        _system_unmount(os.fsencode(mountpoint), lazy)
+    else:
+        _helper_unmount(os.fsencode(mountpoint), lazy)
+
+
 def _unmount_overlay(overlay: Mount, lazy: bool) -> None:
-    lower = [mount for path in lower_directories(overlay.options) if (mount := mountinfo.topmost(path))]
-    ours = [mount for mount in lower if mount.is_ours]
-    if not ours:
+    from puzzlefs import shared, writable
+
+    own, common = _lowers(overlay)
+    if not own and not common:
         raise MountError(f"{os.fsdecode(overlay.mountpoint)}: an overlay without a PuzzleFS mount under it")
-    _system_unmount(overlay.mountpoint, lazy)
-    for mount in ours:
+    take_off(overlay.mountpoint, lazy)
+    for mount in own:
         _unmount_fuse(mount, lazy)
+    for place in common:
+        shared.release(place)
+    writable.remove_places(os.fsdecode(overlay.mountpoint))
 
 
-def lower_directories(options: bytes) -> list[str]:
-    """Return the lower directories that an overlay's options name, uppermost first."""
-    for option in re.split(rb"(?<!\\),", options):
-        if option.startswith(b"lowerdir="):
-            parts = re.split(rb"(?<!\\):", option.removeprefix(b"lowerdir="))
-            return [os.fsdecode(re.sub(rb"\\(.)", rb"\1", part)) for part in parts if part]
-        if option.startswith(b"lowerdir+="):
-            found = re.findall(rb"lowerdir\+=((?:\\.|[^,\\])*)", options)
-            return [os.fsdecode(re.sub(rb"\\(.)", rb"\1", part)) for part in found]
-    return []
+def _lowers(overlay: Mount) -> tuple[list[Mount], list[str]]:
+    """Return the PuzzleFS mounts that are there for an overlay alone, and where those are that it may share."""
+    from puzzlefs import shared, writable
+
+    places = lower_directories(overlay.options)
+    if overlay.kind == HELPER:
+        # fuse-overlayfs does not say over what it lies.
+        places = [os.path.join(os.fsdecode(overlay.mountpoint), writable.LOWER), *shared.places()]
+    common = [place for place in places if shared.is_shared(place)]
+    found = [mountinfo.topmost(place) for place in places if place not in common]
+    return [mount for mount in found if mount is not None and mount.is_ours], common
 
 
 def _unmount_fuse(mount: Mount, lazy: bool) -> None:
     with nullcontext() if lazy else _server_awaited(mount):
-        if os.geteuid() == 0:
-            _system_unmount(mount.mountpoint, lazy)
-        else:
-            _helper_unmount(mount.mountpoint, lazy)
+        try:
+            take_off(mount.mountpoint, lazy)
+        except MountError:
+            # The process of a writable mount does the same when it sees that the overlay has gone.
+            if any(other.ident == mount.ident for other in mountinfo.mounts()):
+                raise
 
 
 def _system_unmount(mountpoint: bytes, lazy: bool) -> None:
-    libc = ctypes.CDLL(None, use_errno=True)
-    if libc.umount2(ctypes.c_char_p(mountpoint), _NO_FOLLOW | (_DETACH if lazy else 0)) != 0:
-        number = ctypes.get_errno()
-        reason = "in use" if number == errno.EBUSY else os.strerror(number)
-        raise MountError(f"{os.fsdecode(mountpoint)}: {reason}")
+    try:
+        syscalls.unmount(mountpoint, lazy)
+    except OSError as error:
+        reason = "in use" if error.errno == errno.EBUSY else error.strerror
+        raise MountError(f"{os.fsdecode(mountpoint)}: {reason}") from error
 
 
 def _helper_unmount(mountpoint: bytes, lazy: bool) -> None:

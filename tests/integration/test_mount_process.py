@@ -20,11 +20,10 @@ from puzzlefs.image import Image
 from puzzlefs.mount import DAEMON, mount
 from puzzlefs.unmount import unmount
 from tests.images import craft, directory, file_of
-from tests.mounts import mounted, requires_fuse
+from tests.mounts import mounted, requires_fuse, run_as_nobody
 from tests.support import requires_root
 
 PACKAGES = str(Path(__file__).parents[2] / "python")
-NOBODY = 65534
 
 MOUNT = """
 import sys
@@ -309,30 +308,7 @@ print("done")
 
 def test_without_privilege(image: str, tmp_path: Path) -> None:
     """Through fusermount3, in a private table of mounts where everybody may open /dev/fuse."""
-    requires_root()
-    for tool in ("fusermount3", "setpriv", "unshare"):
-        if shutil.which(tool) is None:
-            pytest.skip(f"needs {tool}")
-    if subprocess.run(["unshare", "-m", "true"], capture_output=True, check=False).returncode != 0:
-        pytest.skip("needs a table of mounts of its own, which a chroot has not")
     place = tmp_path / "home"
     place.mkdir()
-    os.chown(place, NOBODY, NOBODY)
-    for ancestor in [tmp_path, *tmp_path.parents[:2]]:
-        ancestor.chmod(0o755)
-    device = tmp_path / "fuse"
-    os.mknod(device, 0o20666, os.makedev(10, 229))
-    device.chmod(0o666)
-    private = ["unshare", "-m", "sh", "-c", 'mount --bind "$0" /dev/fuse && exec "$@"']
-    # The interpreter may live in a home directory that is closed to others: reading is allowed, nothing else.
-    user = ["setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups"]
-    user += ["--inh-caps=+dac_read_search", "--ambient-caps=+dac_read_search"]
-    finished = subprocess.run(
-        [*private, device, *user, sys.executable, "-c", ROOTLESS, image, place],
-        env=environment(),
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=60,
-    )
+    finished = run_as_nobody(tmp_path, ROOTLESS, image, place)
     assert finished.stdout == "done\n", finished.stderr

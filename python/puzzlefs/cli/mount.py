@@ -1,4 +1,4 @@
-"""Mount the image OCI_DIR:TAG read-only on MOUNTPOINT; returns when the mount answers."""
+"""Mount the image OCI_DIR:TAG on MOUNTPOINT, read-only unless told otherwise; returns when the mount answers."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from puzzlefs.mount import mount, say_failed
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import argparse
+
+    from puzzlefs.mount import Settings
 
 _VERIFY = {"auto": None, "always": VERIFY_ALWAYS, "once": VERIFY_ONCE, "never": VERIFY_NEVER}
 
@@ -38,23 +40,39 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="when blobs are checked: always, once on first use, or never; auto is always with --digest, else once",
     )
     parser.add_argument("--cache-size", type=int, default=CACHE_SIZE, metavar="BYTES", help="decompressed data to keep")
+    parser.add_argument(
+        "-w", "--writable", "--writeable", action="store_true", help="lay an overlay over the image that keeps changes"
+    )
+    parser.add_argument(
+        "-p", "--persist", metavar="DIR", help="where a writable mount keeps changes (default: upper in MOUNTPOINT)"
+    )
+    parser.add_argument(
+        "--share", action="store_true", help="let writable mounts of the image use one read-only mount and page cache"
+    )
     parser.add_argument("--log", metavar="FILE", help="where the mount's messages go (default: the system's log)")
 
 
 def run(options: argparse.Namespace) -> int:
     words = [word for text in options.options for word in text.split(",") if word]
-    mount(
-        _opened(options),
-        options.mountpoint,
-        foreground=options.foreground,
-        fifo=options.init_pipe,
-        options=[word for word in words if word != "allow_other"],
-        allow_other=options.allow_other or "allow_other" in words,
-        verify=_VERIFY[options.verify],
-        cache_size=options.cache_size,
-        log=options.log,
-        fork=True,
-    )
+    settings: Settings = {
+        "foreground": options.foreground,
+        "fifo": options.init_pipe,
+        "allow_other": options.allow_other or "allow_other" in words,
+        "verify": _VERIFY[options.verify],
+        "cache_size": options.cache_size,
+        "log": options.log,
+        "fork": True,
+    }
+    words = [word for word in words if word != "allow_other"]
+    image = _opened(options)
+    if options.writable or options.persist is not None or options.share:
+        from puzzlefs.writable import mount_writable
+
+        mount_writable(
+            image, options.mountpoint, persist=options.persist, share=options.share, options=words, **settings
+        )
+    else:
+        mount(image, options.mountpoint, options=words, **settings)
     if not options.foreground:
         # An interpreter takes longer to end than the mount took to begin, and somebody waits for it.
         os._exit(0)

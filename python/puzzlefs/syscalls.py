@@ -1,0 +1,28 @@
+"""mount(2) and umount2(2), which Python's `os` lacks."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+
+_DETACH = 2
+_NO_FOLLOW = 8
+
+
+def mount(source: str, target: str | bytes, kind: str, flags: int, data: bytes) -> None:
+    """Mount a filesystem on a directory. Raises `OSError`."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    words = (os.fsencode(source), os.fsencode(target), kind.encode())
+    _check(libc.mount(*map(ctypes.c_char_p, words), ctypes.c_ulong(flags), ctypes.c_char_p(data)), target)
+
+
+def unmount(target: str | bytes, lazy: bool = False) -> None:
+    """Unmount what is mounted on a directory; with `lazy` when its last user leaves. Raises `OSError`."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    _check(libc.umount2(ctypes.c_char_p(os.fsencode(target)), _NO_FOLLOW | (_DETACH if lazy else 0)), target)
+
+
+def _check(result: int, target: str | bytes) -> None:
+    if result != 0:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number), os.fsdecode(target))
