@@ -35,7 +35,7 @@ test: setup check test-rust test-python  ## Run every check and every test, from
 check: check-python check-rust check-docs  ## Formatting, lints, types, licences, no_std, documentation
 
 ##@ Parts
-.PHONY: test-rust test-python check-python check-rust check-docs bench bench-peers fuzz docs lock
+.PHONY: test-rust test-python check-python check-rust check-docs bench bench-quick fuzz docs lock
 test-rust:  ## Run the tests of the Rust crates
 	@mkdir -p build
 	cargo test --quiet $(CRATES) 2>&1 | tee build/cargo-test.log
@@ -64,9 +64,11 @@ docs: setup  ## Build the documentation into site/ and the manual pages into bui
 	$(BIN)/mkdocs --quiet build --strict
 	$(BIN)/python -m tools.man_pages build/man
 
-bench: setup .venv/bench.stamp  ## Measure both backends, and PUZZLEFS_ORIGINAL where set; write docs/benchmarks.*
-	$(BIN)/mypy benches
-	$(BIN)/python -m benches.run
+bench: setup  ## Measure everything, as root, beside PUZZLEFS_ORIGINAL too (BENCH=--help: parts); write docs/benchmarks.*
+	$(BIN)/python -m benches $(BENCH)
+
+bench-quick: setup  ## Measure a small tree beside few peers, as root, in under two minutes; print it
+	$(BIN)/python -m benches --quick
 
 fuzz:  ## Feed what reads hostile bytes arbitrary ones, FUZZ_SECONDS (20) for each of three targets
 	@if cargo +nightly --version > /dev/null 2>&1; then $(MAKE) --no-print-directory fuzz-run; \
@@ -79,14 +81,10 @@ fuzz-run: $(TOOLS)/bin/cargo-fuzz
 	mkdir -p build/fuzz/$$target && $(FUZZER)/$$target -max_total_time=$(FUZZ_SECONDS) -timeout=10 -verbosity=0 \
 	-print_final_stats=1 -artifact_prefix=build/fuzz/ build/fuzz/$$target rust/fuzz/corpus/$$target || exit; done
 
-bench-peers: setup .venv/bench.stamp  ## Compare with other images, as root (PEERS_ARGUMENTS: --help says what); write docs/performance*
-	$(BIN)/mypy benches
-	$(BIN)/python -m benches.peers --save $(PEERS_ARGUMENTS)
-
 lock: .venv/python.stamp  ## Bring requirements/*.txt up to date with requirements/*.in
 	$(BIN)/python -m pip install -q uv
-	for name in dev bench; do $(BIN)/uv -q pip compile --universal --python-version 3.11 --generate-hashes --upgrade \
-	--custom-compile-command "make lock" requirements/$$name.in -o requirements/$$name.txt || exit; done
+	$(BIN)/uv -q pip compile --universal --python-version 3.11 --generate-hashes --upgrade \
+	--custom-compile-command "make lock" requirements/dev.in -o requirements/dev.txt
 
 ##@ Packages
 .PHONY: wheel wheel-pure clean
@@ -110,10 +108,6 @@ $(TOOLS)/bin/cargo-fuzz:
 
 .venv/python.stamp: requirements/dev.txt tools/bootstrap.sh
 	PYTHON=$(PYTHON) sh tools/bootstrap.sh python
-	@touch $@
-
-.venv/bench.stamp: requirements/bench.txt .venv/python.stamp
-	$(BIN)/python -m pip install -q --disable-pip-version-check --require-hashes -r requirements/bench.txt
 	@touch $@
 
 .venv/extension.stamp: $(RUST_SOURCES) .venv/python.stamp

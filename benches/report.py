@@ -1,154 +1,144 @@
-"""The report of a measurement: docs/benchmarks.md and docs/benchmarks.svg."""
+"""Tables of what was measured, in Markdown."""
 
 from __future__ import annotations
 
-import os
-import platform
-from collections import defaultdict
-from collections.abc import Sequence
-from pathlib import Path
-from statistics import median
-from typing import Any, NamedTuple
+from collections.abc import Iterable, Sequence
 
-from benches.workloads import STEPS
+from benches.curves import CURVES, line
+from benches.curves import verdict as curve_verdict
+from benches.engine import rate
+from benches.known import BY_NAME
+from benches.results import Results, ratio, verdict
+from benches.rows import ENGINE, ROWS, SECTIONS, Row
 
-Rounds = dict[tuple[str, bool], list[dict[str, float]]]
-
-
-class HotPath(NamedTuple):
-    """One function on both backends: seconds a call, and what one call goes through."""
-
-    name: str
-    rust: float
-    python: float
-    amount: int
-    unit: str
-
-    @property
-    def rate(self) -> str:
-        """How much the compiled backend goes through in a second."""
-        rate = self.amount / self.rust
-        return f"{rate / 1e6:,.0f} MB/s" if self.unit == "bytes" else f"{rate / 1e3:,.0f} thousand/s"
+ENGINE_COLUMNS = {"ours": "PuzzleFS", "crate": "crate fastcdc", "one core": "one core", "two passes": "two passes"}
+TITLES = {name: peer.title for name, peer in BY_NAME.items()}
 
 
-def hot_paths(document: dict[str, Any]) -> list[HotPath]:
-    """Read what pytest-benchmark wrote."""
-    groups: dict[str, dict[str, Any]] = defaultdict(dict)
-    for entry in document["benchmarks"]:
-        backend = next(name for name in ("rust", "python") if name in entry["param"].split("-"))
-        groups[entry["group"]][backend] = entry
-    paths = []
-    for name, pair in groups.items():
-        ((unit, amount),) = pair["rust"]["extra_info"].items()
-        rust, python = (pair[backend]["stats"]["median"] for backend in ("rust", "python"))
-        paths.append(HotPath(name, rust, python, amount, unit))
-    return paths
-
-
-def machine() -> str:
-    """Return what the numbers were measured on."""
-    model = next(
-        (line.split(":")[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line),
-        platform.machine(),
-    )
-    return f"{os.cpu_count()} x {model}, Linux {platform.release()}, Python {platform.python_version()}"
-
-
-def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     """Return a Markdown table, its first column aligned left and the others right."""
     lines = [head, ["---", *["---:"] * (len(head) - 1)], *rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
-def cell(values: Sequence[float]) -> str:
-    """Return a median with its range."""
-    if not values:
+def amount(value: float, unit: str) -> str:
+    """Return a value in its unit, three digits of it."""
+    scaled = value if unit == "s" else value / 1e6
+    if unit == "s" and scaled < 0.1:
+        return f"{scaled * 1e3:.3g} ms"
+    digits = f"{scaled:,.0f}" if scaled >= 1000 else f"{scaled:.3g}"
+    return f"{digits} {unit}"
+
+
+def cell(results: Results, row: Row, column: str) -> str:
+    """Return a column's median, and how many times better ours is."""
+    if column in results.failed.get(row.name, {}):
         return "fails"
-    return f"{median(values):.3g} ({min(values):.3g} to {max(values):.3g})"
+    middle = results.median(row.name, column)
+    if middle is None:
+        return ""
+    times = None if column == "ours" else ratio(results, row, column)
+    return amount(middle, row.unit) + (f" ({times:.2f}x)" if times is not None else "")
 
 
-def step_values(rounds: Sequence[dict[str, float]], step: str) -> list[float]:
-    """Return a step's values of all rounds; empty where the program ever failed at it."""
-    values = [times[step] for times in rounds if step in times]
-    return values if len(values) == len(rounds) else []
+def columns(results: Results, rows: tuple[Row, ...]) -> dict[str, str]:
+    """Return those who have a figure in any of these rows, with their titles."""
+    known = ENGINE_COLUMNS if rows is ENGINE else TITLES
+    seen = {column for row in rows for kept in (results.values, results.failed) for column in kept.get(row.name, {})}
+    return {name: title for name, title in known.items() if name in seen}
 
 
-def workload_table(results: Rounds, *, compressed: bool) -> str:
-    """Return one table: a row for each step, a column for each program."""
-    names = [name for name, packed in results if packed == compressed]
-    rows = [[step, *(cell(step_values(results[name, compressed], step)) for name in names)] for step in STEPS]
-    sizes = [f"{results[name, compressed][0]['stored bytes'] / 1e6:,.1f} MB" for name in names]
-    return table(["seconds", *names], [*rows, ["image size", *sizes]])
-
-
-def write_markdown(path: Path, paths: Sequence[HotPath], results: Rounds, tree: str) -> None:
-    """Write the report."""
-    rows = [
-        [hot.name, hot.rate, f"{hot.rust * 1e3:,.2f}", f"{hot.python * 1e3:,.2f}", f"{hot.python / hot.rust:,.1f}"]
-        for hot in paths
+def main_table(results: Results, rows: tuple[Row, ...]) -> str:
+    """Return medians with ratios, and what became of each target."""
+    names = columns(results, rows)
+    shown = [row for row in rows if row.name in results.values]
+    if "pure" in names:
+        return table(
+            ["", *names.values()], [[row.title, *(cell(results, row, name) for name in names)] for row in shown]
+        )
+    body = [
+        [row.title, row.target, *(cell(results, row, name) for name in names), *verdict(results, row)] for row in shown
     ]
-    rounds = len(next(iter(results.values())))
-    path.write_text(
-        f"""# Benchmarks
-
-Written by `make bench`; do not edit. Measured on {machine()}.
-
-[performance.md](performance.md) compares with other programs.
-
-![Both backends and whole commands](benchmarks.svg)
-
-## Hot paths
-
-Every function that crosses to a backend, on the same input: the compiled backend's rate, milliseconds a
-call on both (medians), and how many times faster the compiled one is.
-
-{table(["", "rust", "rust, ms", "python, ms", "ratio"], rows)}
-
-## Whole commands
-
-{tree}; programs in turn, {rounds} rounds, tree and images in the page cache. Medians with their ranges.
-Start-up of the program is part of `build` and `mount`.
-
-### Uncompressed
-
-{workload_table(results, compressed=False)}
-
-### Compressed
-
-{workload_table(results, compressed=True)}
-"""
-    )
+    return table(["", "target", *names.values(), "reached", ""], body)
 
 
-def draw(path: Path, paths: Sequence[HotPath], results: Rounds) -> None:
-    """Draw both tables as bars on logarithmic axes."""
-    import matplotlib as mpl
+def spread_table(results: Results, rows: tuple[Row, ...]) -> str:
+    """Return the lowest and the highest value of each figure."""
+    names = columns(results, rows)
+    body = []
+    for row in rows:
+        if row.name in results.values:
+            found = [results.values[row.name].get(name, []) for name in names]
+            body.append([row.title, *(spread(values, row.unit) for values in found)])
+    return table(["", *names.values()], body)
 
-    mpl.use("svg")
-    mpl.rcParams.update({"svg.hashsalt": "puzzlefs", "svg.fonttype": "none", "font.size": 9})
-    import matplotlib.pyplot as plt
 
-    figure, (left, right) = plt.subplots(1, 2, figsize=(13, 6), layout="constrained")
-    ordered = sorted(paths, key=lambda hot: hot.python / hot.rust)
-    ratios = [hot.python / hot.rust for hot in ordered]
-    bars = left.barh([hot.name for hot in ordered], ratios, color="#b5552b")
-    left.bar_label(bars, [f"{ratio:.1f}" for ratio in ratios], padding=3)
-    left.set(xscale="log", title="Compiled backend: times faster than pure Python")
-    left.axvline(1, color="black", linewidth=0.8)
-    left.margins(x=0.15)
+def spread(values: list[float], unit: str) -> str:
+    """Return the lowest and the highest value, and of how many."""
+    if not values:
+        return ""
+    if len(values) == 1:
+        return "once"
+    return f"{amount(min(values), unit)} to {amount(max(values), unit)}, {len(values)}"
 
-    names = [name for name, compressed in results if not compressed]
-    colours = {"rust": "#b5552b", "python": "#3b6ea5", "original": "#8a8a8a"}
-    height = 0.8 / len(names)
-    for row, name in enumerate(names):
-        values = [step_values(results[name, False], step) for step in STEPS]
-        positions = [place + row * height for place in range(len(STEPS))]
-        middles = [median(times) if times else 0.0 for times in values]
-        right.barh(positions, middles, height, label=name, color=colours[name])
-    right.set_yticks([place + height * (len(names) - 1) / 2 for place in range(len(STEPS))], STEPS)
-    right.invert_yaxis()
-    right.set(xscale="log", xlabel="seconds", title="Whole commands, uncompressed (less is better)")
-    right.legend()
-    for axes in (left, right):
-        axes.spines[["top", "right"]].set_visible(False)
-    figure.savefig(path, metadata={"Date": None})
+
+def section(results: Results) -> str:
+    """Return all rows of one input."""
+    parts = []
+    for title, rows in SECTIONS.items():
+        if any(row.name in results.values for row in rows):
+            parts.append(f"### {title}\n\n{both_tables(results, rows)}")
+    if remarks := notes(results):
+        parts.append("What is absent, and why:\n\n" + "\n".join(f"- {remark}" for remark in remarks))
+    return "\n\n".join(parts)
+
+
+def both_tables(results: Results, rows: tuple[Row, ...]) -> str:
+    """Return medians, and the values between which they lie."""
+    between = f"Lowest to highest, and how often measured:\n\n{spread_table(results, rows)}"
+    return f"{main_table(results, rows)}\n\n{between}"
+
+
+def engine_tables(results: Results) -> str:
+    """Return the engine's rows, without a title."""
+    return both_tables(results, ENGINE) if results.values else ""
+
+
+def notes(results: Results) -> list[str]:
+    """Return why figures are absent."""
+    reasons: dict[tuple[str, str], list[str]] = {}
+    for row, found in results.failed.items():
+        for column, why in found.items():
+            reasons.setdefault((TITLES[column], why), []).append(ROWS[row].title)
+    absent = [f"{column}: {why}" for column, why in results.notes.items()]
+    return absent + [f"{column} ({', '.join(names)}): `{why}`" for (column, why), names in reasons.items()]
+
+
+def hot_path_table(results: Results) -> str:
+    """Return the functions of both backends: rate, milliseconds a call, how many times faster."""
+    body = []
+    if not results.values:
+        return ""
+    for name, pair in results.values.items():
+        rust, python = pair["rust"][0], pair["python"][0]
+        body.append([name, rate(results, name), f"{rust * 1e3:,.2f}", f"{python * 1e3:,.2f}", f"{python / rust:,.1f}"])
+    return table(["", "rust", "rust, ms", "python, ms", "ratio"], body)
+
+
+def curve_tables(results: Results) -> str:
+    """Return the points of each curve."""
+    parts = []
+    for name, curve in CURVES.items():
+        lines = {column: dict(line(results, name, column)) for column in results.curves.get(name, {})}
+        if lines:
+            places = sorted({place for points in lines.values() for place in points})
+            body = [
+                [TITLES[column], *(f"{points[place]:.3g}" if place in points else "" for place in places)]
+                for column, points in lines.items()
+            ]
+            asked = f" Asked for: {curve.target}. Reached: {', '.join(curve_verdict(results, curve))}." * bool(
+                curve.target
+            )
+            head = ["", *(f"{place:,.4g}" for place in places)]
+            parts.append(f"**{curve.up}, by {curve.across}.**{asked}\n\n{table(head, body)}")
+    return "\n\n".join(parts)

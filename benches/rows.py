@@ -10,12 +10,14 @@ KIB, MIB, GIB = 1 << 10, 1 << 20, 1 << 30
 class Limit(NamedTuple):
     """How much better than the best of `others` the figure has to be: 1.2x as long is factor 1 / 1.2.
 
-    With `row`, the others' figures are those of that row. Without others, `at_most` is the limit itself.
+    With `row`, the others' figures are those of that row, and `title` says what they are. Without others,
+    `at_most` is the limit itself.
     """
 
     factor: float = 1.0
     others: tuple[str, ...] = ()
     row: str = ""
+    title: str = ""
     at_most: float = 0.0
 
 
@@ -33,19 +35,23 @@ class Row(NamedTuple):
         return self.unit == "MB/s"
 
 
-def at_least(factor: float, *others: str, row: str = "") -> Limit:
+def at_least(factor: float, *others: str) -> Limit:
     """Ask to be `factor` times better than the best of others."""
-    return Limit(factor, others, row)
+    return Limit(factor, others)
 
 
-MOUNTED = ("original", "squashfuse", "squashfs", "erofs", "casync")
+def first_build(factor: float, row: str) -> Limit:
+    """Ask to be `factor` times faster than our first build, which is that row."""
+    return Limit(factor, ("ours",), row, "the first build")
+
+
 SQUASHFUSE = at_least(1, "squashfuse")
 SQUASHFS = at_least(1, "squashfs")
 
 BUILD = (
     Row("build", "build", "≥ 2.5x the original, ≤ mksquashfs", (at_least(2.5, "original"), SQUASHFS)),
-    Row("rebuild", "build again, nothing changed", "≥ 8x the first build", (at_least(8, "ours", row="build"),)),
-    Row("change", "build again, 10 % of files changed", "≥ 5x the first build", (at_least(5, "ours", row="build"),)),
+    Row("rebuild", "rebuild, nothing changed", "≥ 8x the first build", (first_build(8, "build"),)),
+    Row("change", "rebuild, 10 % of files changed", "≥ 5x the first build", (first_build(5, "build"),)),
     Row("memory", "build: peak memory", "≤ 300 MB", (Limit(at_most=300e6),), "MB"),
     Row(
         "size",
@@ -56,11 +62,11 @@ BUILD = (
     ),
 )
 BUILD_RAW = (
-    Row("build-raw", "build", "≥ 2x the original", (at_least(2, "original"),)),
-    Row("rebuild-raw", BUILD[1].title, BUILD[1].target, (at_least(8, "ours", row="build-raw"),)),
-    Row("change-raw", BUILD[2].title, BUILD[2].target, (at_least(5, "ours", row="build-raw"),)),
-    Row("memory-raw", BUILD[3].title, BUILD[3].target, BUILD[3].limits, "MB"),
-    Row("size-raw", "image size", "", (), "MB"),
+    Row("build-raw", "build, raw", "≥ 2x the original", (at_least(2, "original"),)),
+    Row("rebuild-raw", "rebuild, raw, nothing changed", BUILD[1].target, (first_build(8, "build-raw"),)),
+    Row("change-raw", "rebuild, raw, 10 % of files changed", BUILD[2].target, (first_build(5, "build-raw"),)),
+    Row("memory-raw", "build, raw: peak memory", BUILD[3].target, BUILD[3].limits, "MB"),
+    Row("size-raw", "image size, raw", "", (), "MB"),
 )
 WALK = (
     Row("mount", "mount to first listing", "≤ 30 ms", (Limit(at_most=0.030),)),
@@ -80,7 +86,14 @@ READ = (
     ),
     Row("again", "tar again", "≤ 1.2x kernel squashfs", (at_least(1 / 1.2, "squashfs"),)),
 )
-RANDOM = (Row("random", "1,000 random files, cold mount", "≤ the best of them", (at_least(1, *MOUNTED),)),)
+RANDOM = (
+    Row(
+        "random",
+        "1,000 random files, cold mount",
+        "≤ the best of the original, squashfuse_ll, kernel squashfs",
+        (at_least(1, "original", "squashfuse", "squashfs"),),
+    ),
+)
 CHROOT = (Row("chroot", "Python in a chroot, cold mount", "≤ 80 ms", (Limit(at_most=0.080),)),)
 EXTRACT = (Row("extract", "extract", "≤ unsquashfs", (SQUASHFS,)),)
 FIO = tuple(
@@ -91,7 +104,7 @@ FIO = tuple(
 ENGINE = (
     Row("chunk", "cut into chunks, one core", "≥ the crate fastcdc", (at_least(1, "crate"),), "MB/s"),
     Row("chunk-2", "cut into chunks, two cores", "≥ 1.8x one core", (at_least(1.8, "one core"),), "MB/s"),
-    Row("hash", "digest and verity of a blob, one core", "≥ 1.7x two passes", (at_least(1.7, "two passes"),), "MB/s"),
+    Row("hash", "digest and verity of blobs, one core", "≥ 1.7x two passes", (at_least(1.7, "two passes"),), "MB/s"),
 )
 
 
@@ -101,9 +114,10 @@ def of_raw(rows: tuple[Row, ...]) -> tuple[Row, ...]:
 
 
 def _of_raw(row: Row) -> Row:
-    kept = tuple(limit for limit in row.limits if "original" in limit.others or limit.at_most)
+    kept = tuple(limit for limit in row.limits if limit.others == ("original",) or limit.at_most)
     target = row.target.split(",")[0] if kept else ""
-    return row._replace(name=f"{row.name}-raw", target=target, limits=kept)
+    title = row.title.replace(", cold", ", raw, cold") if ", cold" in row.title else f"{row.title}, raw"
+    return row._replace(name=f"{row.name}-raw", title=title, target=target, limits=kept)
 
 
 SECTIONS: dict[str, tuple[Row, ...]] = {

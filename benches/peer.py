@@ -9,8 +9,8 @@ import subprocess
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from benches.peers import process
-from benches.peers.process import Usage
+from benches import process
+from benches.process import Usage
 
 Words = list[str]
 
@@ -29,6 +29,7 @@ class Peer:
     mounts = True
     extracts = True
     raw = True
+    ours = False
 
     def missing(self) -> str | None:
         """Return why it cannot be measured here, or None."""

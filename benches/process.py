@@ -15,6 +15,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, NamedTuple
 
+ROOT = Path(__file__).parents[1]
 TIMEOUT = 900.0
 PR_SET_CHILD_SUBREAPER = 36
 CHILD = str(Path(__file__).with_name("child.py"))

@@ -7,27 +7,29 @@ import os
 import shlex
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from benches.peers import process
-from benches.peers.peer import Peer, Words, first_line, size_of
-from benches.peers.process import CommandError
+from benches import process
+from benches.peer import Peer, Words, first_line, size_of
+from benches.process import CommandError
 
 PATIENCE = 30.0
-PYTHON = Path(__file__).parents[2] / "python"
+PYTHON = process.ROOT / "python"
 
 
 class Ours(Peer):
     name, title = "ours", "PuzzleFS"
-    incremental = True
-    command: tuple[str, ...] = (sys.executable, "-m", "puzzlefs")
+    incremental = ours = True
+    # What the installed script `puzzlefs` does.
+    command: tuple[str, ...] = (sys.executable, "-c", "import sys; from puzzlefs.cli import main; sys.exit(main())")
+    backend = "rust"
 
     def version(self) -> str:
-        return first_line("env", f"PYTHONPATH={PYTHON}", *self.command, "--version")
+        return first_line("env", f"PYTHONPATH={PYTHON}", f"PUZZLEFS_BACKEND={self.backend}", *self.command, "--version")
 
     def environment(self, place: Path) -> Mapping[str, str]:
-        return {**super().environment(place), "PYTHONPATH": str(PYTHON)}
+        return {**super().environment(place), "PYTHONPATH": str(PYTHON), "PUZZLEFS_BACKEND": self.backend}
 
     def build_command(self, tree: Path, place: Path, *, raw: bool) -> Words:
         return [*self.command, "build", *([] if raw else ["-c"]), str(tree), f"{place}/oci:bench"]
@@ -42,8 +44,14 @@ class Ours(Peer):
         return size_of(place / "oci/blobs/sha256")
 
 
+class Pure(Ours):
+    name, title = "pure", "pure Python"
+    backend = "python"
+
+
 class Original(Ours):
     name, title = "original", "the original"
+    ours = False
 
     def __init__(self) -> None:
         self.command = (os.environ.get("PUZZLEFS_ORIGINAL", ""),)
@@ -193,4 +201,12 @@ class Tar(Peer):
 
 
 PEERS: tuple[Peer, ...] = (Ours(), Original(), Squashfuse(), KernelSquashfs(), Erofs(), Casync(), Tar())
-BY_NAME = {peer.name: peer for peer in PEERS}
+BOTH: tuple[Peer, ...] = (PEERS[0], Pure())
+QUICK = PEERS[:4]
+GROWING: dict[str, Sequence[Peer]] = {
+    "bytes": (PEERS[0], PEERS[1], PEERS[3]),
+    "files": (PEERS[0], PEERS[1], PEERS[3]),
+    "file": PEERS[:4],
+    "directory": PEERS[:4],
+}
+BY_NAME = {peer.name: peer for peer in (*PEERS, *BOTH)}

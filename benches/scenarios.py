@@ -9,22 +9,21 @@ import shutil
 import subprocess
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
-from benches.peers import rows, trees
-from benches.peers.mounts import mounted
-from benches.peers.peer import Peer
-from benches.peers.process import CommandError, measured, settle
-from benches.peers.rows import KIB, MIB, Row
+from benches import rows, trees
+from benches.mounts import mounted
+from benches.peer import Peer
+from benches.process import CommandError, measured, settle
+from benches.rows import KIB, MIB, Row
+from benches.stage import Stage
 from tools.compare_trees import FIELDS, differences
 
 Values = dict[str, float]
 # What every program here keeps. The original keeps no times and says that links have no size.
 COMPARED = {"type", "mode", "target", "content"}
 RANDOM_FILES = 1000
-CHANGED = 0.1
 # Files changed just before a build are not trusted by it: their times may not show the next change.
 RACE = 2.5
 PYTHON = "import json, http.client, asyncio, sqlite3"
@@ -37,42 +36,6 @@ FIO = {
 }
 
 
-@dataclass
-class Stage:
-    """Where measurements happen.
-
-    tree      what the images hold
-    changing  a copy of it, of which files are changed between builds
-    large     a tree with one large file, "data"
-    work      an empty directory for stores and mounts
-    files     names of the tree's files, relative
-    round     0 and up; what is chosen at random is the same for all peers in a round
-    """
-
-    tree: Path
-    changing: Path
-    large: Path
-    work: Path
-    files: list[Path]
-    round: int = 0
-    edits: int = 0
-    edited: float = field(default_factory=time.monotonic)
-
-    def image(self, peer: Peer, *, raw: bool) -> Path:
-        """Return the place of the peer's image of the tree, which is read."""
-        return self.work / f"{peer.name}{'-raw' * raw}"
-
-    def large_image(self, peer: Peer) -> Path:
-        """Return the place of the peer's image of the large file."""
-        return self.work / f"{peer.name}-large"
-
-    def edit(self) -> None:
-        """Change a tenth of the files."""
-        trees.edit(self.changing, random.Random(self.edits), CHANGED)
-        self.edits += 1
-        self.edited = time.monotonic()
-
-
 class Scenario(NamedTuple):
     """Rows that are measured together. `able` says which peers have them; `rounds` is the most."""
 
@@ -81,6 +44,11 @@ class Scenario(NamedTuple):
     able: Callable[[Peer], bool]
     raw: bool = False
     rounds: int = 1000
+
+    @property
+    def name(self) -> str:
+        """Return what its results are kept under: the name of its first row."""
+        return self.rows[0].name
 
     @property
     def reads(self) -> bool:

@@ -9,8 +9,8 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from benches.peers.peer import Peer
-from benches.peers.process import CommandError, reap, settle
+from benches.peer import Peer
+from benches.process import CommandError, reap, settle
 
 
 @contextlib.contextmanager

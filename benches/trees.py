@@ -9,8 +9,8 @@ import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
-from benches.peers.rows import KIB, MIB
-from tools.demo import make_rootfs
+from benches.rows import KIB, MIB
+from tools.demo import copy_python, make_rootfs
 
 COPIES = 9
 EDITED = 0.02
@@ -40,6 +40,11 @@ def debian(trees: Path, source: Path | None) -> Path:
     return made(trees / "debian", lambda path: copy_tree(source, path) if source else make_rootfs(path))
 
 
+def small(trees: Path, source: Path | None) -> Path:
+    """Return the Python that runs this, with its library and all that it loads."""
+    return made(trees / "python", copy_python)
+
+
 def duplicates(trees: Path, source: Path | None) -> Path:
     """Return 2 GB in COPIES of the Debian tree; in all but the first, a few files are edited."""
 
@@ -53,16 +58,16 @@ def duplicates(trees: Path, source: Path | None) -> Path:
     return made(trees / "duplicates", make)
 
 
-def large(trees: Path, source: Path | None) -> Path:
-    """Return a tree of one file of at most LARGE bytes: the Debian tree's files, one after another."""
+def large(trees: Path, tree: Path) -> Path:
+    """Return a tree of one file of at most LARGE bytes: another tree's files, one after another."""
 
     def make(path: Path) -> None:
         path.mkdir()
         with open(path / "data", "wb") as file:
-            file.writelines(name.read_bytes()[: LARGE - file.tell()] for name in regular_files(debian(trees, source)))
+            file.writelines(name.read_bytes()[: LARGE - file.tell()] for name in regular_files(tree))
             file.truncate(file.tell() // MIB * MIB)
 
-    return made(trees / "large", make)
+    return made(trees / f"large-{tree.name}", make)
 
 
 def regular_files(tree: Path) -> list[Path]:
@@ -81,15 +86,26 @@ def edit(tree: Path, chance: random.Random, share: float) -> None:
             os.pwrite(file.fileno(), bytes([byte[0] ^ 1]), middle)
 
 
-def noise_files(path: Path, count: int, size: int) -> None:
-    """Make `count` files of `size` bytes of noise, none like another, in directories of 1,000."""
+def shuffled_files(path: Path, size: int, content: bytes) -> None:
+    """Make files of 16 MiB that compress as `content` does; no chunk is in two of them, nor in `content`."""
+    path.mkdir(parents=True)
+    pieces = max(1, len(content) // GENERATED)
+    for number in range(size // GENERATED):
+        alphabet = bytearray(range(256))
+        random.Random(number).shuffle(alphabet)
+        start = number % pieces * GENERATED
+        (path / f"{number:05}").write_bytes(content[start : start + GENERATED].translate(alphabet))
+
+
+def small_files(path: Path, count: int) -> None:
+    """Make files of 1 KiB of noise, none like another, in directories of 1,000."""
     chance = random.Random(count)
     for number in range(count):
         directory = path / f"{number // 1000:04}"
         if number % 1000 == 0:
             directory.mkdir(parents=True)
         with open(directory / f"{number:07}", "wb", 0) as file:
-            file.writelines(chance.randbytes(min(GENERATED, size - start)) for start in range(0, size, GENERATED))
+            file.write(chance.randbytes(KIB))
 
 
 def one_directory(path: Path, count: int) -> None:
