@@ -12,6 +12,8 @@ CARGO_FUZZ := 0.13.2
 FUZZ_SECONDS ?= 20
 CRATES := --workspace --exclude puzzlefs-python
 NO_STD := x86_64-unknown-none
+OTHER := aarch64-unknown-linux-gnu
+OTHER_CC := aarch64-linux-gnu-gcc
 RUST_SOURCES := $(shell find rust -path rust/fuzz -prune -o \( -name '*.rs' -o -name Cargo.toml \) -print) Cargo.toml rust-toolchain.toml pyproject.toml
 FUZZER = build/fuzz/target/$(shell rustc -vV | sed -n 's/^host: //p')/release
 export PYO3_PYTHON := $(CURDIR)/$(BIN)/python
@@ -57,6 +59,9 @@ check-rust: setup $(TOOLS)/bin/cargo-deny
 	@if [ -d "$$(rustc --print target-libdir --target $(NO_STD))" ]; then set -x; \
 	cargo check --quiet -p puzzlefs-core --no-default-features --target $(NO_STD); \
 	else echo "skipped: the no_std check, because target $(NO_STD) is not installed (rustup target add $(NO_STD))"; fi
+	@if [ -d "$$(rustc --print target-libdir --target $(OTHER))" ] && command -v $(OTHER_CC) > /dev/null; then set -x; \
+	cargo check --quiet $(CRATES) --target $(OTHER); \
+	else echo "skipped: the check for $(OTHER), because it takes rustup target add $(OTHER) and $(OTHER_CC)"; fi
 
 check-docs: docs
 

@@ -107,9 +107,9 @@ def engine_tables(results: Results) -> str:
 def notes(results: Results) -> list[str]:
     """Return why figures are absent."""
     reasons: dict[tuple[str, str], list[str]] = {}
-    for row, found in results.failed.items():
-        for column, why in found.items():
-            reasons.setdefault((TITLES[column], why), []).append(ROWS[row].title)
+    for name, row in ROWS.items():
+        for column, why in results.failed.get(name, {}).items():
+            reasons.setdefault((TITLES[column], why), []).append(row.title)
     absent = [f"{column}: {why}" for column, why in results.notes.items()]
     return absent + [f"{column} ({', '.join(names)}): `{why}`" for (column, why), names in reasons.items()]
 
