@@ -64,18 +64,18 @@ def _inode(number: int, kind: Kind, first: int, count: int) -> bytes:
 
 
 @pytest.fixture(scope="session")
-def tree(tmp_path_factory: pytest.TempPathFactory) -> tuple[bytes, list[bytes], bytes]:
+def tree(tmp_path_factory: pytest.TempPathFactory) -> tuple[bytes, bytes, bytes]:
     """A directory, the names of 300 files in it (8 MiB of text and noise), and their source rows."""
     root = tmp_path_factory.mktemp("tree")
     sources = b"".join(path.read_bytes() for path in sorted(Path(sysconfig.get_path("stdlib")).glob("*.py")))
     chance = random.Random(3)
-    names, rows = [], []
+    names, rows = b"", []
     for number in range(300):
         start = chance.randrange(len(sources))
         content = sources[start : start + 26000] if number % 3 else chance.randbytes(32000)
         path = root / f"{number:03}"
         path.write_bytes(content)
         status = path.stat()
-        names.append(path.name.encode())
+        names += path.name.encode() + b"\0"
         rows.append(SOURCE.pack(status.st_size, status.st_dev, status.st_ino, status.st_mtime_ns, status.st_ctime_ns))
     return str(root).encode(), names, b"".join(rows)

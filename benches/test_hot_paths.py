@@ -19,7 +19,7 @@ from puzzlefs.records import BLOB, CHUNK, ENTRY, INODE, VERITY, Kind
 from puzzlefs.rows import Vector
 
 Tables = tuple[bytes, bytes, Vector]
-Tree = tuple[bytes, list[bytes], bytes]
+Tree = tuple[bytes, bytes, bytes]
 FILE = 2
 
 

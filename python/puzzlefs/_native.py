@@ -16,11 +16,14 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import Any, Protocol
 
-    from puzzlefs.rows import Vector
+    from puzzlefs.rows import ScanRules, Vector
 else:
     Protocol = object
 
-RawRootfs = tuple[int, bytes, bytes, list[tuple[bytes, bytes, bytes, bytes, bytes]]]
+RawVector = tuple[bytes, bytes, bytes, bytes, bytes]
+"""The fields of a `rows.Vector`."""
+
+RawRootfs = tuple[int, bytes, bytes, list[RawVector]]
 """(manifest version, digest table, verity table, vectors uppermost first)."""
 
 InodeStat = tuple[int, int, int, int, int, int, int, int, int, int, int]
@@ -29,6 +32,10 @@ InodeStat = tuple[int, int, int, int, int, int, int, int, int, int, int]
 Unpacked = tuple[int, int, int, list[tuple[bytes, bytes, int]]]
 """(files, inodes without the root, bytes of files, what the system refused: (path relative to the target, what,
 error number)). What is `owner`, `mode`, `times`, an attribute's key, or empty for an inode that was not made."""
+
+
+ScannedTree = tuple["Tree", bytes, bytes, list[bytes]]
+"""(tree; paths of its files and their `records.SOURCE` rows, as `StreamWriter.run` takes them; mount points met)."""
 
 
 class Index(Protocol):
@@ -154,6 +161,50 @@ class FuseServer(Protocol):
         """
 
 
+class Tree(Protocol):
+    """A directory tree in tables, on its way into an image: a vector of every inode, 1 the root.
+
+    vector  tables of a tree that was made otherwise; what is wrong with them shows when they are used
+    `scan_tree` makes a tree from a directory. No two calls may be made at a time, and none after `encode`.
+    """
+
+    def __init__(self, vector: Vector) -> None: ...
+
+    @property
+    def inode_count(self) -> int:
+        """How many inodes there are."""
+
+    def set_chunks(self, chunks: bytes, counts: bytes, digests: bytes) -> None:
+        """Give the files their chunks, in ascending order of inode number.
+
+        chunks   `records.CHUNK` rows of all files, file after file
+        counts   u32 for each file: how many of those rows are its own
+        digests  u32 for each blob number in the rows: its row of the image's digest table
+        Raises `ValueError` for tables that do not fit.
+        """
+
+    def rebase(self, base: Index, whole: bool) -> None:
+        """Number the inodes so that the tree, as the uppermost layer, turns the base into itself.
+
+        A path that the base has keeps its number, unless that went to another inode of the tree (a
+        hard link that was split); anything else gets the next number after the base's highest. Then
+        only inodes stay that the base does not show so already, and a whiteout is added for each
+        number of the base that is no longer used; with `whole` all inodes stay, and whiteouts are
+        added as the original does. Chunks name rows of a digest table that begins with the base's.
+        Raises `UnsupportedError` where the base leaves no numbers, `ValueError` for tables that
+        contradict themselves.
+        """
+
+    def vector(self) -> RawVector:
+        """Return the fields of a `rows.Vector`."""
+
+    def encode(self, digests: bytes, verity: bytes, below: Sequence[Vector]) -> bytes:
+        """Return what `encode_rootfs` gives for the tree, if it has inodes, upon the layers below.
+
+        It ends the tree, for their memory.
+        """
+
+
 class StreamWriter(Protocol):
     """Cuts the bytes of many files, as one stream, into chunks and stores each as a blob.
 
@@ -171,10 +222,12 @@ class StreamWriter(Protocol):
     ) -> None: ...
 
     def run(
-        self, paths: Sequence[bytes], sources: bytes, trace: bytes | None = None, horizon: int = 0
+        self, paths: bytes, sources: bytes, trace: bytes | None = None, horizon: int = 0
     ) -> tuple[bytes, bytes, bytes, bytes, bytes]:
-        """Store the files `paths` (relative to root, stream order) with `records.SOURCE` rows.
+        """Store files, in stream order.
 
+        paths    their paths relative to root, each with a zero byte after it
+        sources  their `records.SOURCE` rows
         trace    what an earlier run returned; anything else counts as none
         horizon  ns since the epoch; the new trace tells no file that changed then or later
 
@@ -213,6 +266,7 @@ class Backend(Protocol):
     Index: type[Index]
     Reader: type[Reader]
     StreamWriter: type[StreamWriter]
+    Tree: type[Tree]
     FuseServer: type[FuseServer] | None
     """None in the pure backend, whose mounts pyfuse3 serves."""
 
@@ -248,6 +302,17 @@ class Backend(Protocol):
 
         The digest table is 32 bytes for each distinct chunk digest in order of first mention, the
         verity table `records.VERITY` rows in stored order.
+        """
+
+    def scan_tree(self, root: bytes, mounts: Sequence[bytes], rules: ScanRules) -> ScannedTree:
+        """Read the tree below directory `root` into tables, in the numbering of an image without a base.
+
+        Directories are visited depth first, siblings by name (bytes); a visit lists all entries of its
+        directory, and each takes the next number, also one more name of an inode (hard links are
+        recognised by device and inode). Nothing below the root is reached through a link.
+        mounts  paths from the root on which something is mounted: there, a directory stays empty, and
+                anything else is left out
+        Raises `SourceError`, and what a signal's handler raises.
         """
 
     def encode_rootfs(self, digests: bytes, verity: bytes, vectors: Sequence[Vector]) -> bytes:

@@ -3,14 +3,15 @@
 from collections.abc import Sequence
 from typing import final
 
-from puzzlefs._native import InodeStat, RawRootfs, Unpacked
-from puzzlefs.rows import Vector
+from puzzlefs._native import InodeStat, RawRootfs, RawVector, ScannedTree, Unpacked
+from puzzlefs.rows import ScanRules, Vector
 
 __all__ = [
     "FuseServer",
     "Index",
     "Reader",
     "StreamWriter",
+    "Tree",
     "__version__",
     "compress",
     "compress_upstream",
@@ -20,6 +21,7 @@ __all__ = [
     "encode_rootfs",
     "hash_bytes",
     "hash_file",
+    "scan_tree",
     "verity_digest",
 ]
 
@@ -86,6 +88,20 @@ class FuseServer:
     @staticmethod
     def unmount(target: bytes, lazy: bool) -> None: ...
 
+# tree
+
+def scan_tree(root: bytes, mounts: Sequence[bytes], rules: ScanRules) -> ScannedTree: ...
+
+@final
+class Tree:
+    def __new__(cls, vector: Vector) -> Tree: ...
+    @property
+    def inode_count(self) -> int: ...
+    def set_chunks(self, chunks: bytes, counts: bytes, digests: bytes) -> None: ...
+    def rebase(self, base: Index, whole: bool) -> None: ...
+    def vector(self) -> RawVector: ...
+    def encode(self, digests: bytes, verity: bytes, below: Sequence[Vector]) -> bytes: ...
+
 # writer
 
 @final
@@ -101,7 +117,7 @@ class StreamWriter:
         sync: bool,
     ) -> StreamWriter: ...
     def run(
-        self, paths: Sequence[bytes], sources: bytes, trace: bytes | None = None, horizon: int = 0
+        self, paths: bytes, sources: bytes, trace: bytes | None = None, horizon: int = 0
     ) -> tuple[bytes, bytes, bytes, bytes, bytes]: ...
     def run_pipe(self, fd: int) -> tuple[bytes, bytes, bytes, bytes, bytes]: ...
     def cancel(self) -> None: ...

@@ -12,15 +12,14 @@ from typing import Any
 from puzzlefs import build_cache, constants, rootfs
 from puzzlefs._native import native
 from puzzlefs.build_cache import BuildCache
-from puzzlefs.delta import number
 from puzzlefs.errors import UsageError
 from puzzlefs.image import Image
 from puzzlefs.names import ImageName, check_tag
 from puzzlefs.oci import EMPTY_CONFIG, EMPTY_DESCRIPTOR, Descriptor, Manifest, Platform, canonical
-from puzzlefs.records import Kind
-from puzzlefs.rootfs import Base, MtimeRule
+from puzzlefs.records import Times
+from puzzlefs.rootfs import Base
 from puzzlefs.runtime_config import RuntimeConfig, config_document
-from puzzlefs.scan import Node, Scan, ScanOptions, scan
+from puzzlefs.scan import MtimeRule, Scan, ScanOptions, scan
 from puzzlefs.store import Durability, Store
 from puzzlefs.stream import (
     FRAME_COMPRESSION,
@@ -31,8 +30,6 @@ from puzzlefs.stream import (
     store_stream,
     stream_writer,
 )
-
-_NANO = 1_000_000_000
 
 
 class Profile(StrEnum):
@@ -138,27 +135,26 @@ class _Build:
     def run(self) -> BuildResult:
         _check_places(self.rootfs, self.name.layout)
         horizon = build_cache.horizon()
-        tree = scan(os.fsencode(self.rootfs), self.scan_options())
+        scanned = scan(os.fsencode(self.rootfs), self.scan_options(), self.mtime, all_root=self.options.all_root)
+        inodes = scanned.tree.inode_count
         store = Store.create(self.name.layout)
         base = self.open_base()
-        numbering = number(tree, base.image.index if base else None)
-        files = [node for node in tree.nodes() if node.kind == Kind.FILE]
         with store.unfinished() as unfinished:
-            stream = self.store_stream(store, unfinished, files, horizon)
-            inodes = rootfs.describe(tree, stream, self.mtime, all_root=self.options.all_root)
+            stream = self.store_stream(store, unfinished, scanned, horizon)
             if base:
-                blob = rootfs.encode_delta(list(inodes), stream, base, numbering, whole=self.upstream)
+                blob = rootfs.encode_delta(scanned.tree, stream, base, whole=self.upstream)
             else:
-                blob = rootfs.encode(inodes, stream)
+                blob = rootfs.encode(scanned.tree, stream)
             layers = self.layers(blob, stream, base)
             manifest, config = self.documents(layers, base)
             new_bytes = self.publish(store, unfinished, [config, blob, manifest])
         self.keep(stream.trace)
-        return self.result(tree, files, stream, layers, manifest, config, new_bytes)
+        self.notices += scanned.notices
+        return self.result(inodes, stream, layers, manifest, config, new_bytes)
 
     def scan_options(self) -> ScanOptions:
         if self.options.scan is None and self.upstream:
-            return ScanOptions(xattrs=lambda _: True, sort_xattrs=False)
+            return ScanOptions(drop_xattrs=(), sort_xattrs=False)
         return self.options.scan or ScanOptions()
 
     def open_base(self) -> Base | None:
@@ -166,7 +162,7 @@ class _Build:
             return None
         return Base.of(Image.open(ImageName(self.name.layout, check_tag(self.options.base))))
 
-    def store_stream(self, store: Store, unfinished: Path, files: Sequence[Node], horizon: int) -> Stream:
+    def store_stream(self, store: Store, unfinished: Path, scanned: Scan, horizon: int) -> Stream:
         writer = stream_writer(
             os.path.realpath(os.fsencode(self.rootfs)),
             os.fsencode(store.blobs),
@@ -176,7 +172,7 @@ class _Build:
             sync=self.sync,
         )
         trace = self.cache.load() if self.cache else b""
-        return store_stream(writer, files, self.progress, trace, horizon)
+        return store_stream(writer, scanned.paths, scanned.sources, self.progress, trace, horizon)
 
     def keep(self, trace: bytes) -> None:
         """Keep the stream's trace; a build is no worse for a cache that cannot be written."""
@@ -212,22 +208,21 @@ class _Build:
 
     def result(
         self,
-        tree: Scan,
-        files: Sequence[Node],
+        inodes: int,
         stream: Stream,
         layers: Sequence[Descriptor],
         manifest: bytes,
         config: bytes,
         new_bytes: int,
     ) -> BuildResult:
-        notices = [*tree.notices, *self.notices]
+        notices = [*self.notices]
         if len(manifest) > constants.MANIFEST_SIZE_WARNING:
             notices.append(f"the manifest has {len(manifest)} bytes: registries refuse more than 4 MiB")
         return BuildResult(
             digest=native.verity_digest(manifest).hex(),
             manifest=Descriptor.of(constants.MANIFEST, manifest).digest,
-            inodes=sum(1 for _ in tree.nodes()),
-            files=len(files),
+            inodes=inodes,
+            files=len(stream.counts) // 4,
             bytes=stream.progress.total_bytes,
             chunks=len(stream.order),
             unique_chunks=len(stream.blobs),
@@ -251,17 +246,14 @@ def source_date_epoch() -> int | None:
 def mtime_rule(mode: str | int, epoch: int | None) -> MtimeRule:
     """Return what becomes of modification times; see `BuildOptions.mtime`. Raises `UsageError`."""
     if mode == "none":
-        return lambda _: (0, 0)
+        return MtimeRule(Times.EXACTLY)
     if isinstance(mode, int):
-        return lambda _: (mode, 0)
+        return MtimeRule(Times.EXACTLY, mode)
     if mode not in ("auto", "keep", "clamp"):
         raise UsageError(f"{mode!r} is not a rule for times: keep, clamp, none or seconds")
     if epoch is None and mode == "clamp":
         raise UsageError("clamping times needs SOURCE_DATE_EPOCH")
-    if epoch is None or mode == "keep":
-        return lambda nanoseconds: divmod(nanoseconds, _NANO)
-    limit = epoch * _NANO
-    return lambda nanoseconds: divmod(min(nanoseconds, limit), _NANO)
+    return MtimeRule(Times.KEEP) if epoch is None or mode == "keep" else MtimeRule(Times.AT_MOST, epoch)
 
 
 def _check_places(tree: Path, layout: Path) -> None:

@@ -31,6 +31,14 @@ class Kind(IntEnum):
     WHT = 8
 
 
+class Times(IntEnum):
+    """What becomes of modification times when a tree is scanned."""
+
+    KEEP = 0
+    AT_MOST = 1
+    EXACTLY = 2
+
+
 HAS_ADDITIONAL: Final = 1
 """Bit of `rows.InodeRecord.flags`: the inode has an InodeAdditional, perhaps an empty one."""
 
@@ -50,7 +58,7 @@ XATTR: Final = Struct("<QQII")
 VERITY: Final = Struct("<32s32s")
 
 # What the build engine is given for a file, and what it gives back for a blob.
-# size, st_dev, st_ino, mtime in ns, ctime in ns
+# size, st_dev, st_ino, mtime in ns, ctime in ns, both modulo 2^64 as signed numbers
 SOURCE: Final = Struct("<QQQqq")
 # sha256 and fs-verity digest of the stored bytes, stored size, uncompressed size, flags, 0
 BLOB: Final = Struct("<32s32sQQII")

@@ -2,23 +2,17 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from array import array
+from collections.abc import Iterator
 from typing import NamedTuple
 
 from puzzlefs import constants, records
-from puzzlefs._native import native
-from puzzlefs.delta import Numbering, changed_inodes, whole_tree
+from puzzlefs._native import Tree, native
 from puzzlefs.image import Image
 from puzzlefs.oci import Descriptor
-from puzzlefs.records import Kind
 from puzzlefs.rows import Vector
-from puzzlefs.scan import Node, Scan
 from puzzlefs.stream import Stream
-from puzzlefs.tables import DigestTable, Inode, write_vector
-
-MtimeRule = Callable[[int], tuple[int, int]]
-"""A file's modification time in nanoseconds -> the image's (seconds, nanoseconds)."""
+from puzzlefs.tables import DigestTable
 
 
 class Base(NamedTuple):
@@ -36,53 +30,35 @@ class Base(NamedTuple):
         return cls(image, digests, verity, [Vector(*vector) for vector in vectors])
 
 
-def describe(tree: Scan, stream: Stream, mtime: MtimeRule, *, all_root: bool) -> Iterator[Inode]:
-    """Yield what the image says of every node of a numbered tree; ascending if it is numbered alone."""
-    return (_describe(node, stream, mtime, all_root) for node in tree.nodes())
-
-
-def _describe(node: Node, stream: Stream, mtime: MtimeRule, all_root: bool) -> Inode:
-    status = node.status
-    is_device = node.kind in (Kind.CHR, Kind.BLK)
-    return Inode(
-        node.ino,
-        node.kind,
-        status.st_mode & 0o7777,
-        0 if all_root else status.st_uid,
-        0 if all_root else status.st_gid,
-        mtime(status.st_mtime_ns),
-        (os.major(status.st_rdev), os.minor(status.st_rdev)) if is_device else (0, 0),
-        tuple((name, child.ino) for name, child in node.entries),
-        stream.chunks.get(node.ino, ()),
-        tuple(node.xattrs),
-        node.target,
-    )
-
-
-def encode(inodes: Iterable[Inode], stream: Stream) -> bytes:
-    """Return the rootfs blob of a tree that stands alone; its inodes come in ascending order."""
+def encode(tree: Tree, stream: Stream) -> bytes:
+    """Return the rootfs blob of a tree that stands alone. Ends the tree."""
     digests = DigestTable()
-    vector = write_vector(inodes, digests)
-    return native.encode_rootfs(digests.packed(), _verity_rows(stream, b""), [vector])
+    _set_chunks(tree, stream, digests)
+    return tree.encode(digests.packed(), _verity_rows(stream, b""), [])
 
 
-def encode_delta(inodes: Sequence[Inode], stream: Stream, base: Base, numbering: Numbering, *, whole: bool) -> bytes:
-    """Return the rootfs blob of a tree upon a base: a new vector, then the base's.
+def encode_delta(tree: Tree, stream: Stream, base: Base, *, whole: bool) -> bytes:
+    """Return the rootfs blob of a tree upon a base: a new vector, then the base's. Ends the tree.
 
     whole writes the vector as the original does, with every inode of the tree; otherwise it holds
     what differs from the base. A vector that repeats the base's uppermost says nothing and is left
     out; one that repeats an older layer does not: it undoes what came between.
     """
     digests = DigestTable(base.digests)
-    rows = _verity_rows(stream, base.verity)
-    if not whole:
-        upper = changed_inodes(inodes, base.image.index, numbering.unused)
-        vectors = [write_vector(upper, digests), *base.vectors] if upper else base.vectors
-        return native.encode_rootfs(digests.packed(), rows, vectors)
-    vectors = [write_vector(whole_tree(inodes, numbering.hidden), digests), *base.vectors]
-    rootfs = native.encode_rootfs(digests.packed(), rows, vectors)
-    uppermost, below, *_ = native.decode_rootfs(rootfs)[3]
-    return native.encode_rootfs(digests.packed(), rows, base.vectors) if uppermost == below else rootfs
+    _set_chunks(tree, stream, digests)
+    tree.rebase(base.image.index, whole)
+    verity = _verity_rows(stream, base.verity)
+    rootfs = tree.encode(digests.packed(), verity, base.vectors)
+    if whole:
+        uppermost, below, *_ = native.decode_rootfs(rootfs)[3]
+        if uppermost == below:
+            return native.encode_rootfs(digests.packed(), verity, base.vectors)
+    return rootfs
+
+
+def _set_chunks(tree: Tree, stream: Stream, digests: DigestTable) -> None:
+    rows = array("I", (digests.row(blob.digest) for blob in stream.blobs))
+    tree.set_chunks(stream.chunks, stream.counts, rows.tobytes())
 
 
 def _verity_rows(stream: Stream, below: bytes) -> bytes:

@@ -35,6 +35,24 @@ class InodeRecord(NamedTuple):
     reserved: int
 
 
+class ScanRules(NamedTuple):
+    """What `scan_tree` takes of a tree, and what it says of it.
+
+    exclude, keep, drop  globs as of `scan.ScanOptions`
+    sort                 whether attributes are sorted by name
+    times, seconds       a `records.Times`, and the time that it speaks of
+    all_root             whether everything belongs to user and group 0
+    """
+
+    exclude: list[bytes]
+    keep: list[bytes]
+    drop: list[bytes]
+    sort: bool
+    times: int
+    seconds: int
+    all_root: bool
+
+
 class BlobRecord(NamedTuple):
     """One row of the build engine's blob table, a `records.BLOB`."""
 

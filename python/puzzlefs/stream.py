@@ -5,14 +5,12 @@ from __future__ import annotations
 import os
 import threading
 from array import array
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import NamedTuple
 
 from puzzlefs import constants, records
 from puzzlefs._native import StreamWriter, native
 from puzzlefs.rows import BlobRecord
-from puzzlefs.scan import Node
-from puzzlefs.tables import Chunk
 
 NO_COMPRESSION, UPSTREAM_COMPRESSION, FRAME_COMPRESSION = 0, 1, 2
 
@@ -35,14 +33,16 @@ class Stream(NamedTuple):
     """What was stored.
 
     blobs     the distinct blobs, in order of first use
-    chunks    inode number of a file -> the chunks that cover its bytes
+    chunks    `records.CHUNK` rows of all files, file after file
+    counts    u32 for each file: how many of those rows are its own
     order     for each chunk cut, repeats included, its row in blobs
     trace     what a later build can be given
     progress  the final counts
     """
 
     blobs: list[BlobRecord]
-    chunks: dict[int, tuple[Chunk, ...]]
+    chunks: bytes
+    counts: bytes
     order: array[int]
     trace: bytes
     progress: Progress
@@ -50,25 +50,25 @@ class Stream(NamedTuple):
 
 def store_stream(
     writer: StreamWriter,
-    files: Sequence[Node],
+    paths: bytes,
+    sources: bytes,
     report: Callable[[Progress], None] | None,
     trace: bytes = b"",
     horizon: int = 0,
 ) -> Stream:
-    """Store the contents of `files` as one stream; `report` is called a few times a second.
+    """Store the contents of files as one stream; `report` is called a few times a second.
 
-    `trace` and `horizon` are those of `StreamWriter.run`.
+    The other arguments are those of `StreamWriter.run`.
     """
-    sources = b"".join(map(_source_row, files))
-    total = sum(node.status.st_size for node in files)
-    paths = [node.path for node in files]
-    tables = _watch(
+    total = sum(row[0] for row in records.SOURCE.iter_unpack(sources))
+    blobs, chunks, counts, order, left = _watch(
         writer,
         lambda: writer.run(paths, sources, trace, horizon),
         lambda: Progress(*writer.progress(), total),
         report,
     )
-    return _unpack(files, tables, Progress(*writer.progress(), total))
+    distinct = [BlobRecord(*row) for row in records.BLOB.iter_unpack(blobs)]
+    return Stream(distinct, chunks, counts, array("I", order), left, Progress(*writer.progress(), total))
 
 
 def stream_writer(
@@ -111,20 +111,3 @@ def _watch(
     if isinstance(outcome[0], BaseException):
         raise outcome[0]
     return outcome[0]
-
-
-def _source_row(node: Node) -> bytes:
-    status = node.status
-    return records.SOURCE.pack(status.st_size, status.st_dev, status.st_ino, status.st_mtime_ns, status.st_ctime_ns)
-
-
-def _unpack(files: Sequence[Node], tables: _Tables, progress: Progress) -> Stream:
-    blobs = [BlobRecord(*row) for row in records.BLOB.iter_unpack(tables[0])]
-    rows = records.CHUNK.iter_unpack(tables[1])
-    chunks = [(blobs[row].digest, flags, offset, length) for row, flags, offset, length in rows]
-    by_file: dict[int, tuple[Chunk, ...]] = {}
-    start = 0
-    for node, count in zip(files, array("I", tables[2]), strict=True):
-        by_file[node.ino] = tuple(chunks[start : start + count])
-        start += count
-    return Stream(blobs, by_file, array("I", tables[3]), tables[4], progress)

@@ -44,8 +44,13 @@ def source_row(path: Path | str) -> bytes:
     return SOURCE.pack(now.st_size, now.st_dev, now.st_ino, now.st_mtime_ns, now.st_ctime_ns)
 
 
-def plan(root: Path) -> tuple[list[bytes], bytes]:
-    """Return (paths, source rows) of a tree's regular files in stream order.
+def joined(*paths: bytes) -> bytes:
+    """Return paths as `StreamWriter.run` takes them."""
+    return b"".join(path + b"\0" for path in paths)
+
+
+def plan(root: Path) -> tuple[bytes, bytes]:
+    """Return (paths, source rows) of a tree's regular files in stream order, for `StreamWriter.run`.
 
     A visit of a directory takes its entries by name, then its subdirectories depth first; a hard
     link counts once.
@@ -67,4 +72,4 @@ def plan(root: Path) -> tuple[list[bytes], bytes]:
             visit(path)
 
     visit(b"")
-    return paths, b"".join(source_row(os.fsdecode(os.path.join(os.fsencode(root), path))) for path in paths)
+    return joined(*paths), b"".join(source_row(os.fsdecode(os.path.join(os.fsencode(root), path))) for path in paths)

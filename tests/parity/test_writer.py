@@ -20,7 +20,7 @@ from puzzlefs.errors import CancelledError, SourceChangedError, SourceError, Sto
 from puzzlefs.records import BLOB, CHUNK, COMPRESSED, SOURCE
 from puzzlefs.rows import BlobRecord
 from tests.conftest import Backends
-from tests.parity.files import plan, source_row
+from tests.parity.files import joined, plan, source_row
 from tests.parity.outcome import any_outcome
 from tests.strategies import holes, noise, repeated
 from tests.support import VECTORS
@@ -131,7 +131,7 @@ def test_what_is_said_of_blobs_is_true(backend: Backend, source: Path, home: Hom
         if compression == UPSTREAM and not blob.flags:
             measured = backend.compress_upstream(content)
         assert blob.verity == backend.verity_digest(measured)
-    files = [(source / os.fsdecode(path)).read_bytes() for path in paths]
+    files = [(source / os.fsdecode(path)).read_bytes() for path in paths.split(b"\0")[:-1]]
     assert [len(contents[row]) for row in stream] == backend.cut_lengths(b"".join(files))
     rest = iter(chunks)
     for content, count in zip(files, counts, strict=True):
@@ -148,7 +148,7 @@ def test_one_digest_may_be_two_blobs(backends: Backends, home: Home, tmp_path: P
     (tmp_path / "b").write_bytes(backends.python.compress(content, 65536))
     rows = source_row(tmp_path / "a") + source_row(tmp_path / "b")
     for backend in backends:
-        blobs, _, _, stream = unpacked(home.writer(backend, tmp_path, FRAMES).run([b"a", b"b"], rows))
+        blobs, _, _, stream = unpacked(home.writer(backend, tmp_path, FRAMES).run(joined(b"a", b"b"), rows))
 
         assert stream == [0, 1]
         assert [blob.flags for blob in blobs] == [COMPRESSED, 0]
@@ -165,7 +165,7 @@ def test_a_chunk_is_compressed_only_if_that_makes_it_smaller(
     assert len(backends.python.compress(content, 65536)) == len(backends.python.compress_upstream(content)) == 42
     for backend in backends:
         writer = home.writer(backend, tmp_path, compression)
-        blobs, _, _, _ = unpacked(writer.run([b"equal"], source_row(tmp_path / "equal")))
+        blobs, _, _, _ = unpacked(writer.run(joined(b"equal"), source_row(tmp_path / "equal")))
 
         assert [(blob.size, blob.flags) for blob in blobs] == [(42, 0)]
 
@@ -178,24 +178,24 @@ def test_progress_counts_everything(backend: Backend, source: Path, home: Home) 
     blobs, _, _, stream = unpacked(writer.run(paths, rows))
     size = sum(row[0] for row in SOURCE.iter_unpack(rows))
     new = sum(blob.size for blob in blobs)
-    assert writer.progress() == (len(paths), size, len(stream), size - new, new)
+    assert writer.progress() == (paths.count(b"\0"), size, len(stream), size - new, new)
 
     again = home.writer(backend, source)
     again.run(paths, rows)
-    assert again.progress() == (len(paths), size, len(stream), size - new, 0)
+    assert again.progress() == (paths.count(b"\0"), size, len(stream), size - new, 0)
 
 
 def test_an_empty_stream_gives_empty_tables(backend: Backend, source: Path, home: Home) -> None:
     """No files, and files without bytes, need no blob."""
-    assert home.writer(backend, source).run([], b"")[:4] == (b"", b"", b"", b"")
+    assert home.writer(backend, source).run(b"", b"")[:4] == (b"", b"", b"", b"")
     rows = source_row(source / "a/empty") + source_row(source / "e")
-    assert home.writer(backend, source).run([b"a/empty", b"e"], rows)[:4] == (b"", b"", bytes(8), b"")
+    assert home.writer(backend, source).run(joined(b"a/empty", b"e"), rows)[:4] == (b"", b"", bytes(8), b"")
     assert home.stored() == {}
 
 
 def test_a_stored_blob_of_the_same_size_is_kept(backend: Backend, source: Path, home: Home) -> None:
     """What is there is not written again; a file of another size, which a crash left, is replaced."""
-    paths, rows = [b"c"], source_row(source / "c")
+    paths, rows = joined(b"c"), source_row(source / "c")
     name = hashlib.sha256(b"small").hexdigest()
     (home / "blobs" / name).write_bytes(b"SMALL")
     home.writer(backend, source).run(paths, rows)
@@ -230,7 +230,7 @@ def test_a_file_that_is_not_what_was_scanned_is_refused(
     row = list(SOURCE.unpack(source_row(source / name)))
     change(row)
     with pytest.raises(SourceChangedError) as caught:
-        home.writer(backend, source).run([name.encode()], SOURCE.pack(*row))
+        home.writer(backend, source).run(joined(name.encode()), SOURCE.pack(*row))
     assert caught.value.path == name.encode()
     assert home.stored() == {}
 
@@ -253,7 +253,7 @@ def test_a_file_that_cannot_be_opened_is_named(
     (source / "link").symlink_to("c")
     (source / "up").symlink_to(".")
     with pytest.raises(SourceError) as caught:
-        home.writer(backend, source).run([path], source_row(source / "c"))
+        home.writer(backend, source).run(joined(path), source_row(source / "c"))
     assert (caught.value.path, caught.value.errno) == (path, number)
     assert home.stored() == {}
 
@@ -263,7 +263,7 @@ def test_no_path_leads_out_of_the_root(backend: Backend, source: Path, home: Hom
     """Whatever a path says, the file is looked for beneath the root."""
     (source.parent / "secret").write_bytes(b"secret")
     with pytest.raises(SourceError):
-        home.writer(backend, source).run([path], source_row(source.parent / "secret"))
+        home.writer(backend, source).run(joined(path), source_row(source.parent / "secret"))
     assert home.stored() == {}
 
 
@@ -273,12 +273,12 @@ def test_what_is_no_regular_file_has_changed(backend: Backend, source: Path, hom
     path = source / kind
     os.mkfifo(path) if kind == "fifo" else path.mkdir()
     with pytest.raises(SourceChangedError):
-        home.writer(backend, source).run([kind.encode()], source_row(path))
+        home.writer(backend, source).run(joined(kind.encode()), source_row(path))
 
 
 def test_a_root_that_is_not_there_is_named(backends: Backends, source: Path, home: Home) -> None:
     """Both say the same of a root filesystem that cannot be opened."""
-    said = [any_outcome(home.writer(backend, source / "none").run, [], b"") for backend in backends]
+    said = [any_outcome(home.writer(backend, source / "none").run, b"", b"") for backend in backends]
 
     assert said == [("SourceError", ".: No such file or directory")] * 2
 
@@ -288,7 +288,7 @@ def test_a_store_that_is_not_there_is_named(backend: Backend, source: Path, home
     """Either directory of the store is named where it is missing."""
     (home / name).rmdir()
     with pytest.raises(StoreError) as caught:
-        home.writer(backend, source).run([b"c"], source_row(source / "c"))
+        home.writer(backend, source).run(joined(b"c"), source_row(source / "c"))
     assert (caught.value.path, caught.value.errno) == (os.fsencode(home / name), errno.ENOENT)
 
 
@@ -297,7 +297,7 @@ def test_a_blob_that_cannot_be_stored_is_named(backend: Backend, source: Path, h
     path = home / "blobs" / hashlib.sha256(b"small").hexdigest()
     path.mkdir()
     with pytest.raises(StoreError) as caught:
-        home.writer(backend, source).run([b"c"], source_row(source / "c"))
+        home.writer(backend, source).run(joined(b"c"), source_row(source / "c"))
     assert (caught.value.path, caught.value.errno) == (os.fsencode(path), errno.EISDIR)
     assert os.listdir(home / "temporary") == []
 
@@ -318,7 +318,7 @@ def test_a_running_writer_can_be_cancelled(backend: Backend, tmp_path: Path, hom
     timer = threading.Timer(0.1, writer.cancel)
     timer.start()
     with pytest.raises(CancelledError):
-        writer.run([b"huge"], source_row(tmp_path / "huge"))
+        writer.run(joined(b"huge"), source_row(tmp_path / "huge"))
     timer.join()
     assert os.listdir(home / "temporary") == []
 
@@ -328,8 +328,8 @@ def test_a_writer_runs_once(backends: Backends, source: Path, home: Home) -> Non
     said = []
     for backend in backends:
         writer = home.writer(backend, source)
-        writer.run([], b"")
-        said.append(any_outcome(writer.run, [], b""))
+        writer.run(b"", b"")
+        said.append(any_outcome(writer.run, b"", b""))
 
     assert said[0] == said[1]
     assert said[0][0] != "value"
@@ -343,9 +343,11 @@ def test_arguments_that_make_no_sense_are_refused_alike(backends: Backends, sour
         lambda backend: backend.StreamWriter(name, name, name, -1, 0, 1, False),
         lambda backend: backend.StreamWriter(name, name, name, FRAMES, 0, 1, False),
         lambda backend: backend.StreamWriter(name, name, name, FRAMES, (1 << 24) + 1, 1, False),
-        lambda backend: home.writer(backend, source).run([b"c"], b""),
-        lambda backend: home.writer(backend, source).run([b"c"], bytes(41)),
-        lambda backend: home.writer(backend, source).run([], bytes(40)),
+        lambda backend: home.writer(backend, source).run(joined(b"c"), b""),
+        lambda backend: home.writer(backend, source).run(joined(b"c"), bytes(41)),
+        lambda backend: home.writer(backend, source).run(b"", bytes(40)),
+        lambda backend: home.writer(backend, source).run(b"c", b""),
+        lambda backend: home.writer(backend, source).run(b"c", source_row(source / "c")),
     ]
     for call in calls:
         said = [any_outcome(call, backend) for backend in backends]

@@ -13,6 +13,8 @@ from puzzlefs._fallback.encode import encode_rootfs
 from puzzlefs._fallback.index import Index
 from puzzlefs._fallback.metadata import decode_rootfs
 from puzzlefs._fallback.reader import Reader
+from puzzlefs._fallback.scan import scan_tree
+from puzzlefs._fallback.tree import Tree
 from puzzlefs._fallback.verity import hash_bytes, hash_file, verity_digest
 from puzzlefs._fallback.writer import StreamWriter
 
@@ -24,6 +26,7 @@ __all__ = [
     "Index",
     "Reader",
     "StreamWriter",
+    "Tree",
     "__version__",
     "compress",
     "compress_upstream",
@@ -33,5 +36,6 @@ __all__ = [
     "encode_rootfs",
     "hash_bytes",
     "hash_file",
+    "scan_tree",
     "verity_digest",
 ]

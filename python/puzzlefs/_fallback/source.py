@@ -25,8 +25,13 @@ class SourceRow(NamedTuple):
     def describes(self, fd: int) -> bool:
         """Tell whether an open file is still the regular file that was scanned."""
         now = os.fstat(fd)
-        found = now.st_size, now.st_dev, now.st_ino, now.st_mtime_ns, now.st_ctime_ns
+        found = now.st_size, now.st_dev, now.st_ino, wrapped(now.st_mtime_ns), wrapped(now.st_ctime_ns)
         return stat.S_ISREG(now.st_mode) and found == self
+
+
+def wrapped(time: int) -> int:
+    """Return a time in nanoseconds modulo 2^64, signed: times beyond the year 2262 still differ."""
+    return (time + (1 << 63)) % (1 << 64) - (1 << 63)
 
 
 @contextmanager

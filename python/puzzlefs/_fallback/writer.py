@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from hashlib import sha256
 from struct import pack
@@ -64,16 +64,17 @@ class StreamWriter:
         return now.files, now.bytes_read, now.chunks, now.repeated, now.written
 
     def run(
-        self, paths: Sequence[bytes], sources: bytes, trace: bytes | None = None, horizon: int = 0
+        self, paths: bytes, sources: bytes, trace: bytes | None = None, horizon: int = 0
     ) -> tuple[bytes, bytes, bytes, bytes, bytes]:
         self._start()
-        if len(sources) != len(paths) * SOURCE.size:
+        names = paths.split(b"\0")
+        if names.pop() or len(sources) != len(names) * SOURCE.size:
             raise ValueError("as many paths as source rows are needed")
         rows = [SourceRow(*row) for row in SOURCE.iter_unpack(sources)]
-        files = trace_files(paths, rows, horizon)
+        files = trace_files(names, rows, horizon)
         with SourceRoot(self._root) as root, BlobDirectory(*self._directories) as store:
             plan = Plan(read_trace(trace or b"", *self._form), files, store.holds)
-            table = self._store_all(_chunks(Stream(root, paths, rows, self._reach), plan), plan, store)
+            table = self._store_all(_chunks(Stream(root, names, rows, self._reach), plan), plan, store)
         left = write_trace(Trace(files, table.trace(), table.stream), *self._form)
         return *table.packed([row.size for row in rows]), left
 

@@ -16,7 +16,7 @@ from puzzlefs.builder import BuildOptions, BuildResult, Profile, build
 from puzzlefs.errors import UsageError
 from puzzlefs.oci import Platform
 from puzzlefs.runtime_config import RuntimeConfig
-from puzzlefs.scan import ScanOptions, matches_any
+from puzzlefs.scan import ScanOptions
 from puzzlefs.store import Durability
 from puzzlefs.stream import Progress
 
@@ -126,10 +126,9 @@ def _cache(options: argparse.Namespace) -> Path | None:
 
 def _scan_options(options: argparse.Namespace, upstream: bool) -> ScanOptions:
     exclude = [os.fsencode(pattern) for pattern in options.exclude]
-    wanted = [os.fsencode(pattern) for pattern in options.xattr or []]
-    if options.no_xattrs or wanted:
-        return ScanOptions(exclude, lambda name: matches_any(name, wanted), sort_xattrs=not upstream)
-    return ScanOptions(exclude, lambda _: True, sort_xattrs=False) if upstream else ScanOptions(exclude)
+    if options.no_xattrs or options.xattr:
+        return ScanOptions(exclude, [os.fsencode(glob) for glob in options.xattr or []], (), sort_xattrs=not upstream)
+    return ScanOptions(exclude, drop_xattrs=(), sort_xattrs=False) if upstream else ScanOptions(exclude)
 
 
 def _mtime(text: str) -> str | int:

@@ -105,6 +105,8 @@ pub enum Unsupported {
     LookBelow,
     /// Directories nested deeper than this many, where they are to be unpacked.
     DirectoryDepth(u32),
+    /// A base that uses the highest inode number that there is.
+    NoNumbersLeft,
 }
 
 impl fmt::Display for Unsupported {
@@ -120,6 +122,7 @@ impl fmt::Display for Unsupported {
             Self::DirectoryDepth(limit) => {
                 write!(f, "directories are nested more than {limit} deep")
             }
+            Self::NoNumbersLeft => f.write_str("the base leaves no inode numbers for new files"),
         }
     }
 }

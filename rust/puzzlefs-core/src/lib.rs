@@ -14,6 +14,8 @@ extern crate std;
 pub mod chunk;
 #[cfg(feature = "alloc")]
 pub mod decode;
+#[cfg(feature = "alloc")]
+mod delta;
 pub mod digest;
 #[cfg(feature = "alloc")]
 pub mod encode;
@@ -33,6 +35,8 @@ pub mod object;
 mod segments;
 #[cfg(feature = "alloc")]
 pub mod tables;
+#[cfg(feature = "alloc")]
+pub mod tree;
 pub mod verity;
 
 pub use digest::Digest;

@@ -15,20 +15,23 @@ const PIECE: usize = 4000;
 /// How often an open is tried again when a rename elsewhere disturbed it.
 const ATTEMPTS: usize = 16;
 
+/// Returns a time in nanoseconds since the epoch, modulo 2^64: times beyond the year 2262 still differ.
+pub(crate) fn nanoseconds(seconds: i64, rest: u64) -> i64 {
+    seconds
+        .wrapping_mul(1_000_000_000)
+        .wrapping_add(rest as i64)
+}
+
 /// Tells whether an open file is still the regular file that was scanned.
 fn is_unchanged(file: BorrowedFd<'_>, row: &SourceRow) -> rustix::io::Result<bool> {
     let stat = rustix::fs::fstat(file)?;
-    let nanoseconds =
-        |seconds: i64, rest: u64| i128::from(seconds) * 1_000_000_000 + i128::from(rest);
     Ok(
         FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile
             && u64::try_from(stat.st_size) == Ok(row.size)
             && stat.st_dev as u64 == row.device
             && stat.st_ino as u64 == row.inode
-            && nanoseconds(stat.st_mtime as i64, stat.st_mtime_nsec as u64)
-                == i128::from(row.mtime)
-            && nanoseconds(stat.st_ctime as i64, stat.st_ctime_nsec as u64)
-                == i128::from(row.ctime),
+            && nanoseconds(stat.st_mtime as i64, stat.st_mtime_nsec as u64) == row.mtime
+            && nanoseconds(stat.st_ctime as i64, stat.st_ctime_nsec as u64) == row.ctime,
     )
 }
 
@@ -82,6 +85,15 @@ impl SourceRoot {
                 .map_err(|errno| source_error(path, errno))?;
         }
         Ok(file)
+    }
+
+    /// Opens a directory to be listed, the root by an empty path; no component of it may be a link.
+    pub(crate) fn directory(&self, path: &[u8]) -> rustix::io::Result<OwnedFd> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        if path.is_empty() {
+            return rustix::fs::openat(&self.root, ".", flags, Mode::empty());
+        }
+        self.walk(path, flags)
     }
 
     fn walk(&self, path: &[u8], flags: OFlags) -> rustix::io::Result<OwnedFd> {
@@ -164,7 +176,7 @@ fn open_child(at: BorrowedFd<'_>, name: &[u8], flags: OFlags) -> rustix::io::Res
     retry_on_intr(|| rustix::fs::openat(at, name, flags, Mode::empty()))
 }
 
-fn source_error(path: &[u8], errno: Errno) -> Error {
+pub(crate) fn source_error(path: &[u8], errno: Errno) -> Error {
     Error::Source {
         path: path.to_vec(),
         errno: errno.raw_os_error(),

@@ -16,6 +16,7 @@ mod index;
 mod interrupt;
 mod metadata;
 mod reader;
+mod tree;
 mod verity;
 mod writer;
 
@@ -35,6 +36,8 @@ fn _rust(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(codec::decompress, module)?)?;
     module.add_class::<reader::Reader>()?;
     module.add_class::<fuse::FuseServer>()?;
+    module.add_function(wrap_pyfunction!(tree::scan_tree, module)?)?;
+    module.add_class::<tree::Tree>()?;
     module.add_class::<writer::StreamWriter>()?;
     Ok(())
 }

@@ -11,8 +11,12 @@ use pyo3::types::PyBytes;
 
 use crate::detach::detach;
 
+/// A table whose bytes are not whole rows.
+pub(crate) const NO_WHOLE_RECORDS: Error =
+    Error::Contradiction("a table does not hold whole records");
+
 /// A layer's inodes, entries, chunks, attributes and heap.
-type Packed<B> = (B, B, B, B, B);
+pub(crate) type Packed<B> = (B, B, B, B, B);
 
 /// Version, digest table, verity table, layers.
 type RawRootfs<'py> = (
@@ -31,7 +35,7 @@ pub(crate) fn decode_rootfs<'py>(
     let rootfs = rootfs.as_bytes();
     let (digests, verity, vectors) = detach(py, || {
         let tables = decode(rootfs)?;
-        let vectors: Vec<_> = tables.vectors.into_iter().map(pack).collect();
+        let vectors: Vec<_> = tables.vectors.iter().map(pack).collect();
         Ok((
             tables.digests.concat(),
             Record::pack(&tables.verity),
@@ -39,8 +43,7 @@ pub(crate) fn decode_rootfs<'py>(
         ))
     })?;
     let bytes = |data: Vec<u8>| PyBytes::new(py, &data);
-    let vectors = vectors.into_iter();
-    let vectors = vectors.map(|(a, b, c, d, e)| (bytes(a), bytes(b), bytes(c), bytes(d), bytes(e)));
+    let vectors = vectors.into_iter().map(|vector| to_python(py, vector));
     Ok((
         MANIFEST_VERSION,
         bytes(digests),
@@ -63,17 +66,26 @@ pub(crate) fn encode_rootfs<'py>(
     Ok(PyBytes::new(py, &blob))
 }
 
-fn pack(vector: Vector) -> Packed<Vec<u8>> {
+pub(crate) fn pack(vector: &Vector) -> Packed<Vec<u8>> {
     (
         Record::pack(&vector.inodes),
         Record::pack(&vector.entries),
         Record::pack(&vector.chunks),
         Record::pack(&vector.xattrs),
-        vector.heap,
+        vector.heap.clone(),
     )
 }
 
-fn slices<'a>((a, b, c, d, e): &'a Packed<Bound<'_, PyBytes>>) -> Packed<&'a [u8]> {
+/// Returns packed tables as Python takes them.
+pub(crate) fn to_python<'py>(
+    py: Python<'py>,
+    (a, b, c, d, e): Packed<Vec<u8>>,
+) -> Packed<Bound<'py, PyBytes>> {
+    let bytes = |data: Vec<u8>| PyBytes::new(py, &data);
+    (bytes(a), bytes(b), bytes(c), bytes(d), bytes(e))
+}
+
+pub(crate) fn slices<'a>((a, b, c, d, e): &'a Packed<Bound<'_, PyBytes>>) -> Packed<&'a [u8]> {
     (
         a.as_bytes(),
         b.as_bytes(),
@@ -83,7 +95,7 @@ fn slices<'a>((a, b, c, d, e): &'a Packed<Bound<'_, PyBytes>>) -> Packed<&'a [u8
     )
 }
 
-fn tables(digests: &[u8], verity: &[u8], vectors: &[Packed<&[u8]>]) -> Result<Tables> {
+pub(crate) fn tables(digests: &[u8], verity: &[u8], vectors: &[Packed<&[u8]>]) -> Result<Tables> {
     let (digests, rest) = digests.as_chunks::<{ size_of::<Digest>() }>();
     if !rest.is_empty() {
         return Err(Error::Contradiction(
@@ -100,7 +112,7 @@ fn tables(digests: &[u8], verity: &[u8], vectors: &[Packed<&[u8]>]) -> Result<Ta
     })
 }
 
-fn vector(&(inodes, entries, chunks, xattrs, heap): &Packed<&[u8]>) -> Result<Vector> {
+pub(crate) fn vector(&(inodes, entries, chunks, xattrs, heap): &Packed<&[u8]>) -> Result<Vector> {
     Ok(Vector {
         inodes: table(inodes)?,
         entries: table(entries)?,
@@ -111,5 +123,5 @@ fn vector(&(inodes, entries, chunks, xattrs, heap): &Packed<&[u8]>) -> Result<Ve
 }
 
 fn table<R: Record>(bytes: &[u8]) -> Result<Vec<R>> {
-    R::unpack(bytes).ok_or(Error::Contradiction("a table does not hold whole records"))
+    R::unpack(bytes).ok_or(NO_WHOLE_RECORDS)
 }

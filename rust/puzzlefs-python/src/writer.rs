@@ -72,14 +72,15 @@ impl StreamWriter {
     fn run<'py>(
         &self,
         py: Python<'py>,
-        paths: Vec<PyBackedBytes>,
+        paths: PyBackedBytes,
         sources: PyBackedBytes,
         trace: Option<PyBackedBytes>,
         horizon: i64,
     ) -> PyResult<Tables<'py>> {
         self.start()?;
-        let rows = SourceRow::unpack(&sources)
-            .filter(|rows| rows.len() == paths.len())
+        let (paths, rows) = split_paths(&paths)
+            .zip(SourceRow::unpack(&sources))
+            .filter(|(paths, rows)| rows.len() == paths.len())
             .ok_or_else(|| PyValueError::new_err("as many paths as source rows are needed"))?;
         let tables = detach(py, || {
             self.engine
@@ -132,4 +133,17 @@ fn pack(stored: Stored) -> [Vec<u8>; 5] {
         numbers(&stored.stream),
         stored.trace,
     ]
+}
+
+/// Returns the paths in a buffer, each of which a zero byte ends, or `None` where one is not ended.
+fn split_paths(paths: &[u8]) -> Option<Vec<&[u8]>> {
+    if paths.is_empty() {
+        return Some(Vec::new());
+    }
+    Some(
+        paths
+            .strip_suffix(b"\0")?
+            .split(|&byte| byte == 0)
+            .collect(),
+    )
 }
