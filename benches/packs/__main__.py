@@ -1,0 +1,106 @@
+"""Measure packs on a series of states of a Debian system: `python -m benches.packs`, or `make bench-packs`.
+
+Needs root. Figures are kept in build/packs/results.json, so that parts can be measured at different times;
+--write makes docs/packs.md and its plots of what is kept.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import signal
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from types import FrameType
+
+from benches.packs import reads, sizes, states
+from benches.packs.candidates import CANDIDATES
+from benches.packs.kept import Kept
+from benches.peers.engine import ROOT
+from benches.peers.mounts import memory_filesystem, unmount_below
+from benches.peers.peer import Peer
+from benches.peers.process import adopt_orphans, reap
+from benches.peers.trees import warm
+from benches.report import machine
+
+BASE = ROOT / "build/packs"
+PARTS = ("series", "branches", "reads")
+
+
+def options() -> argparse.Namespace:
+    """Return what the command line asks for."""
+    parser = argparse.ArgumentParser(prog="python -m benches.packs", description=__doc__)
+    parser.add_argument("--parts", metavar="NAME,...", default=",".join(PARTS), help=f"of {', '.join(PARTS)}")
+    parser.add_argument("--candidates", metavar="NAME,...", help=f"of {', '.join(CANDIDATES)}")
+    parser.add_argument("--rounds", type=int, default=3, help="of reads")
+    parser.add_argument("--trees", type=Path, default=BASE / "trees", help="where the states are, or will be")
+    parser.add_argument("--write", action="store_true", help="write docs/packs.md and its plots")
+    chosen = parser.parse_args()
+    for names, known in ((chosen.parts, PARTS), (chosen.candidates, CANDIDATES)):
+        if unknown := set(names.split(",") if names else ()) - set(known):
+            parser.error(f"unknown: {', '.join(sorted(unknown))}")
+    return chosen
+
+
+def main() -> None:
+    """Measure, then write."""
+    if os.geteuid() != 0:
+        sys.exit("mounting needs root")
+    chosen = options()
+    signal.signal(signal.SIGTERM, stop)
+    adopt_orphans()
+    work = BASE / "work"
+    unmount_below(BASE)
+    shutil.rmtree(work, ignore_errors=True)
+    work.mkdir(parents=True)
+    peers = [CANDIDATES[name] for name in chosen.candidates.split(",")] if chosen.candidates else [*CANDIDATES.values()]
+    kept = Kept(BASE / "results.json")
+    kept.facts = {"machine": machine(), "date": time.strftime("%Y-%m-%d", time.gmtime())}
+    try:
+        with memory_filesystem(work):
+            measure(chosen, peers, work, kept)
+    finally:
+        reap()
+        shutil.rmtree(work, ignore_errors=True)
+
+
+def stop(_number: int, _frame: FrameType | None) -> None:
+    """Leave by an exception, so that everything is unmounted."""
+    raise SystemExit(143)
+
+
+def measure(chosen: argparse.Namespace, peers: Sequence[Peer], work: Path, kept: Kept) -> None:
+    """Measure the parts asked for, candidate after candidate."""
+    parts = chosen.parts.split(",")
+    topics = {"series": [state.name for state in states.SERIES], "branches": [states.BRANCHES[0].after]}
+    topics["branches"] += [state.name for state in states.BRANCHES]
+    for topic, names in topics.items():
+        if topic in parts:
+            trees = [states.tree(chosen.trees, name) for name in names]
+            for peer in peers:
+                growth = sizes.build_all(peer, trees, work / "sizes")
+                print(f"{topic}, {peer.title}: {sum(growth['bytes']) / 1e6:,.1f} MB", flush=True)
+                kept.put(topic, peer.name, growth)
+    if "reads" in parts:
+        measure_reads(chosen, peers, work, kept)
+
+
+def measure_reads(chosen: argparse.Namespace, peers: Sequence[Peer], work: Path, kept: Kept) -> None:
+    """Measure reads of the first state: all candidates in turn, so that what else happens meets all alike."""
+    where = reads.stage(states.tree(chosen.trees, states.SERIES[0].name), work)
+    warm(where.tree)
+    for peer in peers:
+        kept.topics["reads"].pop(peer.name, None)
+    for number in range(chosen.rounds):
+        where.round = number
+        for peer in peers:
+            values = reads.measure(peer, where)
+            print(f"reads, {peer.title}: {values}", flush=True)
+            kept.add("reads", peer.name, values)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,93 @@
+"""What the series is built with: packs of each average size and frames, one blob a chunk, and other programs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+from benches.peers.known import Casync, Erofs, KernelSquashfs, Ours, Tar
+from benches.peers.peer import Peer, Words
+from benches.peers.rows import KIB, MIB
+
+AVERAGES = (MIB // 4, MIB // 2, MIB, 2 * MIB, 4 * MIB, 8 * MIB)
+FRAMES = (128 * KIB, 256 * KIB, 512 * KIB, MIB)
+TAG = "bench"
+
+
+def short(size: int) -> str:
+    """Return a size as KiB or MiB: 512K, 2M."""
+    return f"{size // MIB}M" if size % MIB == 0 else f"{size // KIB}K"
+
+
+class Images(Ours):
+    """Our images, built with certain options.
+
+    average  bytes of a pack; 0 for one blob a chunk, None for the default
+    frames   most bytes of a frame, or None for the default
+    order    of the stream, or None for the default
+    reuse    whether the image that the store has under the tag may be referred to
+    """
+
+    def __init__(
+        self, average: int | None, frames: int | None = None, order: str | None = None, *, reuse: bool = False
+    ) -> None:
+        self.average, self.frames, self.order, self.reuse = average, frames, order, reuse
+        parts = {None: "default", 0: "chunks"}.get(average) or f"packs of {short(average or 0)}"
+        self.name = parts.replace("packs of ", "")
+        self.title = parts
+        for mark, text in ((frames and short(frames), "frames of {}"), (order, "by {}"), (reuse or None, "reuse")):
+            if mark:
+                self.name += f"-{'reuse' if mark is True else mark}"
+                self.title += f", {text.format(mark)}"
+
+    def options(self, place: Path) -> Words:
+        """Return the options of a build into `place`."""
+        words = []
+        if self.average is not None:
+            words += ["--pack-size", str(self.average)]
+        if self.frames is not None:
+            words += ["--frame-size", str(self.frames)]
+        if self.order is not None:
+            words += ["--order", self.order]
+        if self.reuse and (place / "oci/index.json").exists():
+            words += ["--reuse", f"{place}/oci:{TAG}"]
+        return words
+
+    def build_command(self, tree: Path, place: Path, *, raw: bool) -> Words:
+        compress = [] if raw else ["-c"]
+        return [*self.command, "build", *compress, *self.options(place), str(tree), f"{place}/oci:{TAG}"]
+
+
+CHUNKS = Images(0)
+DEFAULT = Images(None)
+
+
+def grid() -> Iterator[Images]:
+    """Yield every average with every frame policy, the default one too."""
+    for average in AVERAGES:
+        for frames in (None, *FRAMES):
+            yield Images(average, frames)
+
+
+def variants() -> Iterator[Images]:
+    """Yield what else is tried: orders of the stream, and reuse."""
+    yield from (Images(None, order=order) for order in ("path", "package"))
+    yield from (Images(average, order="path") for average in AVERAGES)
+    yield Images(None, reuse=True)
+
+
+OTHERS: tuple[Peer, ...] = (KernelSquashfs(), Erofs(), Tar(), Casync())
+CANDIDATES: dict[str, Peer] = {peer.name: peer for peer in (CHUNKS, DEFAULT, *grid(), *variants(), *OTHERS)}
+
+
+def manifest(place: Path) -> tuple[int, int]:
+    """Return the size of the manifest of the image in `place`, and how many blobs it lists."""
+    index = json.loads((place / "oci/index.json").read_bytes())
+    descriptor = next(
+        entry
+        for entry in index["manifests"]
+        if entry.get("annotations", {}).get("org.opencontainers.image.ref.name") == TAG
+    )
+    content = json.loads((place / "oci/blobs/sha256" / descriptor["digest"].removeprefix("sha256:")).read_bytes())
+    return descriptor["size"], len(content["layers"]) - 1
