@@ -37,7 +37,7 @@ test: setup check test-rust test-python  ## Run every check and every test, from
 check: check-python check-rust check-docs  ## Formatting, lints, types, licences, no_std, documentation
 
 ##@ Parts
-.PHONY: test-rust test-python check-python check-rust check-docs bench bench-quick fuzz docs lock
+.PHONY: test-rust test-python check-python check-rust check-docs bench bench-quick bench-packs fuzz docs lock
 test-rust:  ## Run the tests of the Rust crates
 	@mkdir -p build
 	cargo test --quiet $(CRATES) 2>&1 | tee build/cargo-test.log
@@ -74,6 +74,9 @@ bench: setup  ## Measure everything, as root, beside PUZZLEFS_ORIGINAL too (BENC
 
 bench-quick: setup  ## Measure a small tree beside few peers, as root, in under two minutes; print it
 	$(BIN)/python -m benches --quick
+
+bench-packs: setup  ## Measure packs on a Debian system in ten states, as root (PACKS=--help: parts); write docs/packs.*
+	$(BIN)/python -m benches.packs $(PACKS)
 
 fuzz:  ## Feed what reads hostile bytes arbitrary ones, FUZZ_SECONDS (20) for each of three targets
 	@if cargo +nightly --version > /dev/null 2>&1; then $(MAKE) --no-print-directory fuzz-run; \

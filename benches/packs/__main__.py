@@ -16,15 +16,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
 
+from benches.facts import machine
+from benches.mounts import memory_filesystem, unmount_below
 from benches.packs import reads, sizes, states
 from benches.packs.candidates import CANDIDATES
 from benches.packs.kept import Kept
-from benches.peers.engine import ROOT
-from benches.peers.mounts import memory_filesystem, unmount_below
-from benches.peers.peer import Peer
-from benches.peers.process import adopt_orphans, reap
-from benches.peers.trees import warm
-from benches.report import machine
+from benches.peer import Peer
+from benches.process import ROOT, adopt_orphans, reap
+from benches.trees import warm
 
 BASE = ROOT / "build/packs"
 PARTS = ("series", "branches", "reads")

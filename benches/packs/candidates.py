@@ -6,9 +6,9 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
-from benches.peers.known import Casync, Erofs, KernelSquashfs, Ours, Tar
-from benches.peers.peer import Peer, Words
-from benches.peers.rows import KIB, MIB
+from benches.known import Casync, Erofs, KernelSquashfs, Ours, Tar
+from benches.peer import Peer, Words
+from benches.rows import KIB, MIB
 
 AVERAGES = (MIB // 4, MIB // 2, MIB, 2 * MIB, 4 * MIB, 8 * MIB)
 FRAMES = (128 * KIB, 256 * KIB, 512 * KIB, MIB)

@@ -5,18 +5,18 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from benches.peers import scenarios
-from benches.peers.peer import Peer
-from benches.peers.process import settle
-from benches.peers.scenarios import Stage
-from benches.peers.trees import regular_files
+from benches import scenarios
+from benches.peer import Peer
+from benches.process import settle
+from benches.stage import Stage
+from benches.trees import regular_files
 
 WANTED = ("find", "tar", "random")
 
 
 def stage(tree: Path, work: Path) -> Stage:
     """Return a stage of one tree, which is never changed."""
-    return Stage(tree, tree, tree, work, [path.relative_to(tree) for path in regular_files(tree)])
+    return Stage(tree, tree, tree, work, work, [path.relative_to(tree) for path in regular_files(tree)])
 
 
 def measure(peer: Peer, where: Stage) -> dict[str, float]:

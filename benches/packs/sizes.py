@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from benches.packs.candidates import Images, manifest
-from benches.peers.peer import Peer
-from benches.peers.process import settle
+from benches.peer import Peer
+from benches.process import settle
 
 Growth = dict[str, list[float]]
 

@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-from benches.peers.trees import copy_tree, made
+from benches.trees import copy_tree, made
 
 MIRROR = "http://deb.debian.org"
 BASE_PACKAGES = "ca-certificates,curl,openssl,perl,python3,python3-distutils,vim-tiny"
