@@ -64,6 +64,12 @@ class NotFoundError(PuzzleFSError):
     exit_code = 4
 
 
+class TransportError(PuzzleFSError):
+    """An image cannot be fetched from where it is, a registry for one."""
+
+    exit_code = 5
+
+
 class MountError(PuzzleFSError):
     """Mounting or unmounting failed."""
 

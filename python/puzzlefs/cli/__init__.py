@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 # verb -> (module, one line for the list of verbs)
 VERBS = {
     "build": ("build", "build a directory tree into an image"),
+    "convert": ("convert", "convert an image of layers, or a tar archive"),
     "mount": ("mount", "mount an image"),
     "umount": ("umount", "unmount an image"),
     "extract": ("extract", "unpack an image into a directory"),

@@ -5,17 +5,16 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import shlex
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from puzzlefs.build_cache import default_directory
 from puzzlefs.builder import BuildOptions, BuildResult, Profile, build
+from puzzlefs.cli.arguments import add_config_arguments, add_mtime_argument, mtime, pairs, runtime_config
 from puzzlefs.errors import UsageError
 from puzzlefs.oci import Platform
-from puzzlefs.runtime_config import RuntimeConfig
 from puzzlefs.scan import ScanOptions
 from puzzlefs.store import Durability
 from puzzlefs.stream import Progress
@@ -42,17 +41,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
     parser.add_argument("--no-progress", action="store_true", help="no progress bar")
     _add_tree_arguments(parser)
-    _add_config_arguments(parser)
+    add_config_arguments(parser)
 
 
 def _add_tree_arguments(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("what of the tree is taken")
-    group.add_argument(
-        "--mtime",
-        default="auto",
-        metavar="keep|clamp|none|SECONDS",
-        help="modification times (default: clamp to SOURCE_DATE_EPOCH where set, else keep)",
-    )
+    add_mtime_argument(group)
     group.add_argument(
         "--exclude", action="append", default=[], metavar="GLOB", help="leave out: a name, or a path with '/'"
     )
@@ -60,17 +54,6 @@ def _add_tree_arguments(parser: argparse.ArgumentParser) -> None:
     xattrs.add_argument("--no-xattrs", action="store_true", help="no extended attributes")
     xattrs.add_argument("--xattr", action="append", metavar="GLOB", help="only these (default: all but the host's own)")
     group.add_argument("--all-root", action="store_true", help="everything belongs to user and group 0")
-
-
-def _add_config_arguments(parser: argparse.ArgumentParser) -> None:
-    group = parser.add_argument_group("how to run the image")
-    group.add_argument("--annotation", action="append", default=[], metavar="K=V", help="annotation of the manifest")
-    group.add_argument("--env", action="append", default=[], metavar="K=V", help="environment variable")
-    group.add_argument("--entrypoint", metavar="WORDS", help="program to run: words as in a shell, or a JSON list")
-    group.add_argument("--cmd", metavar="WORDS", help="its default arguments, likewise")
-    group.add_argument("--workdir", metavar="DIR", help="working directory")
-    group.add_argument("--user", metavar="USER", help="user, or user:group")
-    group.add_argument("--label", action="append", default=[], metavar="K=V", help="label of the config")
 
 
 def run(options: argparse.Namespace) -> int:
@@ -99,19 +82,12 @@ def _options(options: argparse.Namespace) -> BuildOptions:
         profile=Profile(options.profile),
         base=options.base,
         compression=options.compression,
-        mtime=_mtime(options.mtime),
+        mtime=mtime(options.mtime),
         scan=_scan_options(options, upstream),
         all_root=options.all_root,
         jobs=options.jobs,
-        annotations=_pairs(options.annotation, "--annotation"),
-        runtime=RuntimeConfig(
-            env=[f"{key}={value}" for key, value in _pairs(options.env, "--env").items()],
-            entrypoint=_words(options.entrypoint, "--entrypoint"),
-            cmd=_words(options.cmd, "--cmd"),
-            workdir=options.workdir,
-            user=options.user,
-            labels=_pairs(options.label, "--label"),
-        ),
+        annotations=pairs(options.annotation, "--annotation"),
+        runtime=runtime_config(options),
         platform=_platform(options.platform),
         durability=Durability(options.durability),
         cache=_cache(options),
@@ -129,48 +105,6 @@ def _scan_options(options: argparse.Namespace, upstream: bool) -> ScanOptions:
     if options.no_xattrs or options.xattr:
         return ScanOptions(exclude, [os.fsencode(glob) for glob in options.xattr or []], (), sort_xattrs=not upstream)
     return ScanOptions(exclude, drop_xattrs=(), sort_xattrs=False) if upstream else ScanOptions(exclude)
-
-
-def _mtime(text: str) -> str | int:
-    if text in ("auto", "keep", "clamp", "none"):
-        return text
-    try:
-        seconds = int(text)
-    except ValueError:
-        raise UsageError(f"--mtime: {text!r} is not keep, clamp, none or a number of seconds") from None
-    if not -(1 << 63) <= seconds < 1 << 63:
-        raise UsageError(f"--mtime: {text} is out of range")
-    return seconds
-
-
-def _pairs(items: Sequence[str], option: str) -> dict[str, str]:
-    pairs = {}
-    for item in items:
-        key, equals, value = item.partition("=")
-        if not equals or not key:
-            raise UsageError(f"{option}: {item!r} is not KEY=VALUE")
-        pairs[_text(key, option)] = _text(value, option)
-    return pairs
-
-
-def _text(text: str, option: str) -> str:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        raise UsageError(f"{option}: not UTF-8") from None
-    return text
-
-
-def _words(text: str | None, option: str) -> list[str] | None:
-    if text is None:
-        return None
-    try:
-        words = json.loads(text) if text.lstrip().startswith("[") else shlex.split(text)
-    except ValueError as error:
-        raise UsageError(f"{option}: {error}") from None
-    if not all(isinstance(word, str) for word in words):
-        raise UsageError(f"{option}: not a list of strings")
-    return [_text(word, option) for word in words]
 
 
 def _platform(text: str | None) -> Platform | None:

@@ -1,0 +1,92 @@
+"""Convert the image SRC, whatever its layers are, into the PuzzleFS image OCI_DIR:TAG."""
+
+from __future__ import annotations
+
+import argparse
+import json
+
+from puzzlefs.cli.arguments import add_config_arguments, add_mtime_argument, mtime, pairs, runtime_config
+from puzzlefs.convert import ConvertOptions, SourceOptions, convert
+from puzzlefs.convert.manifests import parse_platform
+from puzzlefs.errors import UsageError
+from puzzlefs.store import Durability
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "source",
+        metavar="SRC",
+        help="oci:DIR[:TAG], oci-archive:FILE, docker-archive:FILE, dir:DIR, docker://NAME or another transport of "
+        "skopeo's; a tar archive, or - for one on standard input",
+    )
+    parser.add_argument("image", metavar="OCI_DIR:TAG", help="store and tag; the store is made where there is none")
+    parser.add_argument("-c", "--compression", action="store_true", help="compress chunks (Zstandard)")
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument(
+        "--platform", metavar="OS/ARCH[/VARIANT]", help="which of several images (default: for this machine)"
+    )
+    which.add_argument("--all-platforms", action="store_true", help="all of them; the tag names an index")
+    parser.add_argument("--jobs", type=int, default=0, metavar="N", help="worker threads (default: one a CPU)")
+    parser.add_argument(
+        "--durability", choices=[*Durability], default=Durability.COMMIT, help="what is synced (default: commit)"
+    )
+    parser.add_argument(
+        "--size-limit",
+        type=int,
+        metavar="BYTES",
+        help="most bytes that a layer may unpack to (default: 1 GiB, or 256 times its size where that is more)",
+    )
+    parser.add_argument("--authfile", metavar="FILE", help="registry credentials, for skopeo")
+    parser.add_argument("--src-tls-verify", choices=["true", "false"], help="whether skopeo insists on TLS")
+    parser.add_argument("--json", action="store_true", help="print the result as JSON, a list of images")
+    group = parser.add_argument_group("what the image says of its tree")
+    add_mtime_argument(group)
+    group.add_argument("--all-root", action="store_true", help="everything belongs to user and group 0")
+    add_config_arguments(parser)
+
+
+def run(options: argparse.Namespace) -> int:
+    images = convert(options.source, options.image, _options(options))
+    if options.json:
+        print(json.dumps([image.document() for image in images], sort_keys=True))
+        return 0
+    for image in images:
+        where = f"{'/'.join(map(str, image.platform.values()))}: " if len(images) > 1 else ""
+        print(f"{where}puzzlefs image manifest digest: {image.digest}")
+    return 0
+
+
+def _options(options: argparse.Namespace) -> ConvertOptions:
+    if options.jobs < 0:
+        raise UsageError("--jobs: a number of threads is expected")
+    if options.size_limit is not None and options.size_limit < 0:
+        raise UsageError("--size-limit: a number of bytes is expected")
+    return ConvertOptions(
+        source=SourceOptions(
+            platform=_platform(options.platform),
+            every=options.all_platforms,
+            size_limit=options.size_limit,
+            skopeo=_skopeo(options),
+        ),
+        compression=options.compression,
+        mtime=mtime(options.mtime),
+        all_root=options.all_root,
+        jobs=options.jobs,
+        annotations=pairs(options.annotation, "--annotation"),
+        runtime=runtime_config(options),
+        durability=Durability(options.durability),
+    )
+
+
+def _platform(text: str | None) -> dict[str, str] | None:
+    if text is None:
+        return None
+    platform = parse_platform(text)
+    if platform is None:
+        raise UsageError(f"--platform: {text!r} is not OS/ARCH or OS/ARCH/VARIANT")
+    return platform
+
+
+def _skopeo(options: argparse.Namespace) -> list[str]:
+    given = {"--authfile": options.authfile, "--src-tls-verify": options.src_tls_verify}
+    return [f"{option}={value}" for option, value in given.items() if value is not None]

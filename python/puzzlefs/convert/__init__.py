@@ -1,0 +1,6 @@
+"""Moving images between PuzzleFS and the layers that other tools know."""
+
+from puzzlefs.convert.image import ConvertedImage, ConvertOptions, convert
+from puzzlefs.convert.transports import SourceOptions
+
+__all__ = ["ConvertOptions", "ConvertedImage", "SourceOptions", "convert"]
