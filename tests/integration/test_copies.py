@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import random
 import shutil
-import socket
 import subprocess
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,13 +14,7 @@ from puzzlefs.builder import BuildOptions, build
 from puzzlefs.image import Image
 from puzzlefs.verify import VerifyReport
 from tests.mounts import mounted, requires_fuse
-
-REGISTRY = Path(__file__).resolve().parents[2] / "build/debian/docker-registry/usr/bin/docker-registry"
-_CONFIG = """version: 0.1
-log: {{level: error, accesslog: {{disabled: true}}}}
-storage: {{filesystem: {{rootdirectory: {directory}}}}}
-http: {{addr: "127.0.0.1:{port}"}}
-"""
+from tools.registry import REGISTRY, serving
 
 
 def run(*words: object) -> None:
@@ -85,36 +77,11 @@ def test_through_a_directory_of_skopeo(pinned: str, tree: Path, tmp_path: Path) 
 
 @pytest.fixture
 def registry(tmp_path: Path) -> Iterator[str]:
-    """A registry on this machine's loopback, for one test: its host and port."""
+    """A registry for one test: its host and port."""
     if not REGISTRY.exists():
         pytest.skip(f"needs Debian's docker-registry in {REGISTRY} (make setup)")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    config = tmp_path / "registry.yml"
-    config.write_text(_CONFIG.format(directory=tmp_path / "registry", port=port))
-    log = tmp_path / "registry.log"
-    with (
-        open(log, "wb") as output,
-        subprocess.Popen([REGISTRY, "serve", config], stdout=output, stderr=output) as server,
-    ):
-        try:
-            _wait_until_it_answers(port, server, log)
-            yield f"127.0.0.1:{port}"
-        finally:
-            server.terminate()
-
-
-def _wait_until_it_answers(port: int, server: subprocess.Popen[bytes], log: Path) -> None:
-    patience = time.monotonic() + 30
-    while server.poll() is None and time.monotonic() < patience:
-        try:
-            socket.create_connection(("127.0.0.1", port), timeout=1).close()
-        except OSError:
-            time.sleep(0.05)
-        else:
-            return
-    pytest.fail(f"the registry does not answer: {log.read_text()}")
+    with serving(tmp_path) as address:
+        yield address
 
 
 def test_through_a_registry(registry: str, pinned: str, tree: Path, tmp_path: Path) -> None:
