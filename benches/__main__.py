@@ -18,7 +18,7 @@ from types import FrameType
 
 from benches import document, engine, report, scaling, schedule, stage
 from benches.curves import CURVES
-from benches.facts import facts
+from benches.facts import Load, facts
 from benches.inputs import INPUTS, OTHERS, Input
 from benches.known import BY_NAME, GROWING, PEERS
 from benches.mounts import memory_filesystem, unmount_below
@@ -113,11 +113,12 @@ def measure_input(given: Input, work: Path, chosen: argparse.Namespace) -> None:
         return
     about = facts(peers, tree=there.about, stores="disk" if chosen.disk else "tmpfs")
     for scenario in scenarios:
-        results = Results(notes=absent.notes, facts=about)
+        results, load = Results(notes=absent.notes, facts=dict(about)), Load()
         for row in scenario.rows:
             for peer, why in absent.failed.get(row.name, {}).items():
                 results.fail(row.name, peer, why)
         schedule.measure(there, peers, scenario, chosen.rounds or given.rounds, given.patience, results)
+        results.facts["others"] = load.share()
         end(results, given.name, scenario.name, chosen)
 
 
@@ -138,8 +139,10 @@ def end(results: Results, directory: str, name: str, chosen: argparse.Namespace)
 
 def measure_engine(_work: Path, chosen: argparse.Namespace) -> None:
     """Measure the engine's own rows."""
-    results = Results(facts=facts([PEERS[0]]))
+    engine.compile_example()
+    results, load = Results(facts=facts([PEERS[0]])), Load()
     engine.engine(stage.large(chosen.rootfs, small=chosen.quick), chosen.rounds or 7, results)
+    results.facts["others"] = load.share()
     end(results, "engine", ENGINE[0].name, chosen)
 
 
@@ -154,11 +157,12 @@ def measure_scaling(work: Path, chosen: argparse.Namespace) -> None:
     """Measure curves."""
     for name in GROWING:
         if not chosen.rows or name in chosen.rows:
-            results = Results()
+            results, load = Results(), Load()
             peers = present([peer for peer in GROWING[name] if not chosen.peers or peer.name in chosen.peers], results)
             results.facts = facts(peers)
             source = stage.large(chosen.rootfs)
             scaling.measure(name, scaling.SIZES[chosen.sizes], source, work, peers, chosen.rounds or 3, results)
+            results.facts["others"] = load.share()
             print(f"\n{report.curve_tables(results)}\n", flush=True)
             if chosen.keep and chosen.sizes != "small":
                 results.save(RESULTS / f"scaling/{name}.json")

@@ -107,5 +107,5 @@ def run_table(results: Path) -> str:
     for directory in sorted(path for path in results.iterdir() if path.is_dir()):
         for run in runs(directory):
             rows = ", ".join(name for name in (*ROWS, *CURVES) if name in run.values or name in run.curves)
-            body.append([directory.name, rows, run.facts["revision"], run.facts["when"]])
-    return report.table(["input", "rows", "commit", "measured (UTC)"], body)
+            body.append([directory.name, rows, *(run.facts[name] for name in ("revision", "when", "others"))])
+    return report.table(["input", "rows", "commit", "measured (UTC)", "others' share"], body)

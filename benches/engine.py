@@ -21,10 +21,14 @@ FIGURES = {
 }
 
 
+def compile_example() -> None:
+    """Compile the engine's example `speed`."""
+    words = ["cargo", "build", "--quiet", "--release", "--package", "puzzlefs-engine", "--example", "speed"]
+    subprocess.run(words, cwd=ROOT, check=True)
+
+
 def engine(content: Path, rounds: int, results: Results) -> None:
     """Measure bytes a second on a file's content, by the engine's example `speed`, which takes turns itself."""
-    build = ["cargo", "build", "--quiet", "--release", "--package", "puzzlefs-engine", "--example", "speed"]
-    subprocess.run(build, cwd=ROOT, check=True)
     settle()
     command = [str(ROOT / "target/release/examples/speed"), str(content), str(rounds)]
     done = subprocess.run(command, check=True, capture_output=True, text=True)

@@ -31,6 +31,24 @@ def revision() -> str:
     return subprocess.run(words, capture_output=True, text=True, check=False).stdout.strip() or "unknown"
 
 
+class Load:
+    """How much of the processors' time goes to others than this process and its children, from now on."""
+
+    def __init__(self) -> None:
+        self.start, self.before = time.monotonic(), self._foreign()
+
+    @staticmethod
+    def _foreign() -> float:
+        user, nice, system, _idle, _waiting, *interrupts = Path("/proc/stat").read_text().split("\n")[0].split()[1:9]
+        ticks = sum(map(int, (user, nice, system, *interrupts)))
+        return ticks / os.sysconf("SC_CLK_TCK") - sum(os.times()[:4])
+
+    def share(self) -> str:
+        """Return it in words, once all children have been waited for. What the kernel does for them counts too."""
+        seconds = (time.monotonic() - self.start) * (os.cpu_count() or 1)
+        return f"{max(0.0, self._foreign() - self.before) / seconds:.0%}"
+
+
 def facts(peers: Sequence[Peer], **more: str) -> dict[str, str]:
     """Return what belongs to the figures of these programs."""
     versions = {f"version of {peer.title}": peer.version() for peer in peers}
