@@ -19,7 +19,8 @@ from pathlib import Path
 from statistics import median
 from typing import NamedTuple
 
-from benches.report import machine, table
+from benches.facts import machine
+from benches.report import table
 from puzzlefs import mountinfo
 from puzzlefs.builder import BuildOptions, build
 from puzzlefs.kernel_mount import process_name
