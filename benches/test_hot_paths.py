@@ -91,7 +91,9 @@ def test_stream_writer(
     backend: Backend, benchmark: BenchmarkFixture, tree: Tree, tmp_path: Path, compression: int
 ) -> None:
     benchmark.group = f"StreamWriter.run, {'compressed' if compression else 'raw'}"
-    benchmark.extra_info["bytes"] = sum(os.stat(os.path.join(tree[0], name)).st_size for name in tree[1])
+    benchmark.extra_info["bytes"] = sum(
+        os.stat(os.path.join(tree[0], name)).st_size for name in tree[1].split(b"\0")[:-1]
+    )
     stores = itertools.count()
 
     def fresh() -> tuple[tuple[Path], dict[str, object]]:
