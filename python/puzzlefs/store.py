@@ -218,6 +218,17 @@ class Store:
             raise store_error(error, path) from error
         return True
 
+    def put_file(self, path: str, digest: bytes) -> bool:
+        """Move a finished file of a writer's directory into the store as the blob `digest`; return whether it is new."""
+        blob = self._blob(digest)
+        try:
+            if os.path.exists(blob) and os.stat(blob).st_size == os.stat(path).st_size:
+                return False
+            os.rename(path, blob)
+        except OSError as error:
+            raise store_error(error, blob) from error
+        return True
+
     def tag(self, tag: str, descriptor: Descriptor, durability: Durability = Durability.NONE) -> None:
         """Make `tag` mean `descriptor`: its old entry is dropped, the new one appended.
 

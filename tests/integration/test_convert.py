@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -9,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.described import differing
+from puzzlefs.image import Image
+from tests.described import described, differing
 from tests.strategies import noise
 from tests.support import puzzlefs, requires_root
 
@@ -110,3 +112,69 @@ def test_an_image_of_layers_is_what_unpacking_it_gives(layout: Path, tmp_path: P
     puzzlefs("convert", f"oci:{layout}:{tag}", f"{tmp_path}/converted:t")
 
     assert differing(f"{tmp_path}/converted:t", unpacked(f"{layout}:{tag}", tmp_path)) == []
+
+
+@pytest.fixture(scope="module")
+def whole(layout: Path) -> Image:
+    """The image of all layers, converted straight from the layout."""
+    puzzlefs("convert", f"oci:{layout}:whole", f"{layout}-converted:whole")
+    return Image.open(f"{layout}-converted:whole")
+
+
+@pytest.mark.parametrize("transport", ["oci-archive", "docker-archive", "dir", "dir-of-schema-2"])
+def test_the_way_an_image_comes_makes_no_difference(layout: Path, whole: Image, tmp_path: Path, transport: str) -> None:
+    """Archives and directories give the very image that the layout gives."""
+    to, form = (transport, "oci") if transport != "dir-of-schema-2" else ("dir", "v2s2")
+    options = [] if to == "docker-archive" else ["--format", form]
+    copy = ["skopeo", "--insecure-policy", "--override-arch", "arm64", "copy", "-q", *options]
+    run(*copy, f"oci:{layout}:whole", f"{to}:{tmp_path}/copy")
+
+    puzzlefs("convert", f"{to}:{tmp_path}/copy", f"{tmp_path}/converted:t")
+
+    assert Image.open(f"{tmp_path}/converted:t").descriptor.digest == whole.descriptor.digest
+
+
+def test_the_runtime_config_is_kept(whole: Image) -> None:
+    """What the source says of running it, of its platform, and how it came to be."""
+    config = whole.config
+    assert config is not None
+
+    assert config["config"] == {"Env": ["A=b"], "Entrypoint": ["/bin/tool"], "User": "1000:1000", "WorkingDir": "/var"}
+    assert (config["os"], config["architecture"]) == ("linux", "arm64")
+    assert whole.descriptor.platform == {"os": "linux", "architecture": "arm64"}
+    assert config["rootfs"]["diff_ids"] == [layer.digest for layer in whole.manifest.layers]
+    assert all(step["empty_layer"] for step in config["history"])
+
+
+@pytest.mark.parametrize("compression", ["gzip", "zstd", "none"])
+def test_the_way_back_is_one_layer_of_the_same_tree(whole: Image, tmp_path: Path, compression: str) -> None:
+    """An image of one layer, in the same bytes each time, that converts into what it came from."""
+    for name in ("one", "two"):
+        arguments = ["--reverse", str(whole.name), f"{tmp_path}/{name}:t", "--layer-compression", compression]
+        said = json.loads(puzzlefs("convert", *arguments, "--json"))
+    assert len(said["layers"]) == 1
+    assert (tmp_path / "one/index.json").read_bytes() == (tmp_path / "two/index.json").read_bytes()
+
+    puzzlefs("convert", f"{tmp_path}/one:t", f"{tmp_path}/again:t")
+
+    assert differing(whole, f"{tmp_path}/again:t") == []
+
+
+def test_each_delta_is_a_layer_that_umoci_unpacks(tmp_path: Path) -> None:
+    """A base and two deltas: three layers, and the tree that the last delta was built from."""
+    tree, store = tmp_path / "tree", tmp_path / "store"
+    requires_root()
+    make_base(tree)
+    puzzlefs("build", tree, f"{store}:one", "--no-cache")
+    change(tree)
+    puzzlefs("build", "-b", "one", tree, f"{store}:two", "--no-cache")
+    (tree / "usr/lib/third").unlink()
+    (tree / "var/opaque").rename(tree / "var/moved")
+    puzzlefs("build", "-b", "two", tree, f"{store}:three", "--no-cache")
+
+    said = json.loads(puzzlefs("convert", "--reverse", f"{store}:three", f"{tmp_path}/layers:t", "--json"))
+
+    assert len(said["layers"]) == 3
+    assert differing(f"{store}:three", unpacked(f"{tmp_path}/layers:t", tmp_path)) == []
+    puzzlefs("convert", f"{tmp_path}/layers:t", f"{tmp_path}/again:t")
+    assert described(f"{store}:three") == described(f"{tmp_path}/again:t")

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 
 from puzzlefs.cli.arguments import add_config_arguments, add_mtime_argument, mtime, pairs, runtime_config
-from puzzlefs.convert import ConvertOptions, SourceOptions, convert
+from puzzlefs.convert import ConvertOptions, LayerCompression, ReverseOptions, SourceOptions, convert, convert_back
 from puzzlefs.convert.manifests import parse_platform
 from puzzlefs.errors import UsageError
+from puzzlefs.image import Image
+from puzzlefs.oci import Platform
 from puzzlefs.store import Durability
 
 
@@ -19,7 +22,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="oci:DIR[:TAG], oci-archive:FILE, docker-archive:FILE, dir:DIR, docker://NAME or another transport of "
         "skopeo's; a tar archive, or - for one on standard input",
     )
-    parser.add_argument("image", metavar="OCI_DIR:TAG", help="store and tag; the store is made where there is none")
+    parser.add_argument(
+        "image", metavar="DST", help="OCI_DIR:TAG, the store made where there is none; with --reverse any transport"
+    )
     parser.add_argument("-c", "--compression", action="store_true", help="compress chunks (Zstandard)")
     which = parser.add_mutually_exclusive_group()
     which.add_argument(
@@ -37,15 +42,52 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="most bytes that a layer may unpack to (default: 1 GiB, or 256 times its size where that is more)",
     )
     parser.add_argument("--authfile", metavar="FILE", help="registry credentials, for skopeo")
-    parser.add_argument("--src-tls-verify", choices=["true", "false"], help="whether skopeo insists on TLS")
+    parser.add_argument("--tls-verify", choices=["true", "false"], help="whether skopeo insists on TLS")
     parser.add_argument("--json", action="store_true", help="print the result as JSON, a list of images")
+    _add_reverse_arguments(parser)
     group = parser.add_argument_group("what the image says of its tree")
     add_mtime_argument(group)
     group.add_argument("--all-root", action="store_true", help="everything belongs to user and group 0")
     add_config_arguments(parser)
 
 
+def _add_reverse_arguments(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("back to layers")
+    group.add_argument(
+        "--reverse", action="store_true", help="SRC is a PuzzleFS image, DST becomes an image of tar layers"
+    )
+    group.add_argument(
+        "--layer-compression",
+        choices=[*LayerCompression],
+        default=LayerCompression.GZIP,
+        help="of the layers of DST (default: gzip)",
+    )
+    group.add_argument("-d", "--digest", metavar="HEX", help="fs-verity digest that the manifest of SRC must have")
+
+
 def run(options: argparse.Namespace) -> int:
+    return _reverse(options) if options.reverse else _convert(options)
+
+
+def _reverse(options: argparse.Namespace) -> int:
+    if options.all_platforms:
+        raise UsageError("--all-platforms: layers are written for one platform at a time")
+    platform = _platform(options.platform)
+    wanted = Platform(platform["os"], platform["architecture"]) if platform else None
+    settings = ReverseOptions(
+        compression=LayerCompression(options.layer_compression),
+        runtime=runtime_config(options),
+        durability=Durability(options.durability),
+        skopeo=tuple(_skopeo(options, "dest")),
+    )
+    image = convert_back(Image.open(options.source, options.digest, wanted), options.image, settings)
+    for notice in image.notices:
+        print(f"puzzlefs: {notice}", file=sys.stderr)
+    print(json.dumps(image.document(), sort_keys=True) if options.json else image.manifest)
+    return 0
+
+
+def _convert(options: argparse.Namespace) -> int:
     images = convert(options.source, options.image, _options(options))
     if options.json:
         print(json.dumps([image.document() for image in images], sort_keys=True))
@@ -66,7 +108,7 @@ def _options(options: argparse.Namespace) -> ConvertOptions:
             platform=_platform(options.platform),
             every=options.all_platforms,
             size_limit=options.size_limit,
-            skopeo=_skopeo(options),
+            skopeo=_skopeo(options, "src"),
         ),
         compression=options.compression,
         mtime=mtime(options.mtime),
@@ -87,6 +129,6 @@ def _platform(text: str | None) -> dict[str, str] | None:
     return platform
 
 
-def _skopeo(options: argparse.Namespace) -> list[str]:
-    given = {"--authfile": options.authfile, "--src-tls-verify": options.src_tls_verify}
+def _skopeo(options: argparse.Namespace, side: str) -> list[str]:
+    given = {"--authfile": options.authfile, f"--{side}-tls-verify": options.tls_verify}
     return [f"{option}={value}" for option, value in given.items() if value is not None]

@@ -31,7 +31,8 @@ WHITEOUT = b".wh."
 """How the name of an entry begins that hides the rest of that name below."""
 OPAQUE = b".wh..wh..opq"
 """The name of an entry that hides all that its directory has below."""
-_XATTR = "SCHILY.xattr."
+XATTR = "SCHILY.xattr."
+"""What the pax header of an extended attribute is called, followed by its name."""
 # What eStargz adds to a layer for its own readers.
 _TABLES_OF_CONTENTS = (b".prefetch.landmark", b".no.prefetch.landmark", b"stargz.index.json")
 _TIME = re.compile(r"(-?)(\d{1,19})(?:\.(\d*))?\Z", re.ASCII)
@@ -209,9 +210,9 @@ class LayerReader:
     def _xattrs(self) -> Iterator[tuple[bytes, bytes]]:
         """Yield the extended attributes by name, those of the host that made the layer left out."""
         for key, value in sorted(self._info.pax_headers.items()):
-            if not key.startswith(_XATTR):
+            if not key.startswith(XATTR):
                 continue
-            name, content = (text.encode("utf-8", "surrogateescape") for text in (key[len(_XATTR) :], value))
+            name, content = (text.encode("utf-8", "surrogateescape") for text in (key[len(XATTR) :], value))
             if any(fnmatchcase(name, pattern) for pattern in HOST_XATTRS):
                 continue
             if not 0 < len(name) <= constants.XATTR_KEY_LIMIT or b"\0" in name:

@@ -12,6 +12,7 @@ from typing import Any
 from puzzlefs import constants, records
 from puzzlefs._native import native
 from puzzlefs.builder import mtime_rule, source_date_epoch
+from puzzlefs.convert.config import converted_config
 from puzzlefs.convert.contents import Contents, ContentWriter
 from puzzlefs.convert.manifests import SourceImage
 from puzzlefs.convert.transports import SourceOptions, open_source
@@ -19,17 +20,16 @@ from puzzlefs.convert.tree import Node
 from puzzlefs.convert.unite import United, unite
 from puzzlefs.errors import NotFoundError, UsageError
 from puzzlefs.names import ImageName, check_tag
-from puzzlefs.oci import EMPTY_CONFIG, EMPTY_DESCRIPTOR, Descriptor, Manifest, Platform, canonical
+from puzzlefs.oci import EMPTY_CONFIG, EMPTY_DESCRIPTOR, Descriptor, Manifest, canonical
 from puzzlefs.records import Kind, Times
 from puzzlefs.rows import BlobRecord
-from puzzlefs.runtime_config import RuntimeConfig, config_document
+from puzzlefs.runtime_config import RuntimeConfig
 from puzzlefs.scan import MtimeRule
 from puzzlefs.store import Durability, Store
 from puzzlefs.stream import FRAME_COMPRESSION, NO_COMPRESSION, stream_writer
 from puzzlefs.tables import Chunk, DigestTable, Inode, write_vector
 
 _NANO = 1_000_000_000
-_KEPT = ("author", "created", "variant", "os.version", "os.features")
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,16 +186,11 @@ class _Conversion:
 
     def documents(self, layers: Sequence[Descriptor]) -> tuple[bytes, bytes]:
         """Return the config and the manifest."""
-        source = self.image.config
-        platform = Platform(str(self.image.platform["os"]), str(self.image.platform["architecture"]))
         diff_ids = [layer.digest for layer in layers]
-        document = config_document(self.options.runtime, source, platform, diff_ids, self.epoch)
-        if document is None:
-            config, described = EMPTY_CONFIG, EMPTY_DESCRIPTOR
-        else:
-            kept = {key: source[key] for key in _KEPT if key in source} if source else {}
-            config = canonical({**kept, **document, **_history(source)})
-            described = Descriptor.of(constants.IMAGE_CONFIG, config)
+        image, runtime = self.image, self.options.runtime
+        document = converted_config(image.config, runtime, image.platform, diff_ids, self.epoch)
+        config = canonical(document) if document else EMPTY_CONFIG
+        described = Descriptor.of(constants.IMAGE_CONFIG, config) if document else EMPTY_DESCRIPTOR
         annotations = {**self.image.annotations, **self.options.annotations}
         manifest = Manifest(described, tuple(layers), annotations)
         return config, canonical(manifest.document(artifact=True))
@@ -211,14 +206,6 @@ def _time(nanoseconds: int, rule: MtimeRule) -> tuple[int, int]:
 def _chunks(node: Node, united: United, contents: Contents) -> tuple[Chunk, ...]:
     entry = node.entry
     return contents.files[united.places[node.layer][entry.number]] if entry.size else ()
-
-
-def _history(config: Mapping[str, Any] | None) -> dict[str, Any]:
-    """Return how the source came to be. None of its steps made one of the image's layers."""
-    steps = (config or {}).get("history")
-    if not isinstance(steps, list) or not all(isinstance(step, dict) for step in steps):
-        return {}
-    return {"history": [{**step, "empty_layer": True} for step in steps]}
 
 
 def _rootfs_descriptor(rootfs: bytes) -> Descriptor:

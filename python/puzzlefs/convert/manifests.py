@@ -56,13 +56,14 @@ def find_images(
     for leaf in found:
         if leaf.platform and _suits(leaf.platform, wanted or host):
             return [_image(blobs, leaf)]
-    named = [leaf for leaf in found if leaf.platform]
-    if len(found) == 1 and (wanted is None or not named):
+    platforms = [leaf.platform for leaf in found if leaf.platform]
+    if len(found) == 1 and (wanted is None or not platforms):
         image = _image(blobs, found[0])
         if wanted is None or _suits(image.platform, wanted):
             return [image]
-    known = ", ".join("/".join(_parts(leaf.platform or {})) for leaf in named) or "none that is named"
-    raise NotFoundError(f"no image for {'/'.join(_parts(wanted or host))}; there are: {known}")
+        platforms = [image.platform]
+    known = ", ".join("/".join(_parts(platform)) for platform in platforms) or "none"
+    raise NotFoundError(f"no image for {'/'.join(_parts(wanted or host))}, only for: {known}")
 
 
 def _leaves(blobs: BlobSource, descriptors: Sequence[Descriptor], depth: int) -> Iterator[Descriptor]:
@@ -105,7 +106,7 @@ def _image(blobs: BlobSource, descriptor: Descriptor) -> SourceImage:
     if not isinstance(annotations, dict) or not all(isinstance(value, str) for value in annotations.values()):
         raise CorruptImageError("manifest: annotations are not an object of strings")
     return SourceImage(
-        descriptor.platform or _platform_of(config or {}),
+        {**Platform.host().document(), **(descriptor.platform or _platform_of(config or {}))},
         config,
         [blobs.layer(layer, diff_id) for layer, diff_id in zip(described, diff_ids, strict=True)],
         annotations,
@@ -135,5 +136,5 @@ def _diff_ids(config: Mapping[str, Any] | None, count: int) -> list[str | None]:
 
 
 def _platform_of(config: Mapping[str, Any]) -> dict[str, str]:
-    named = {key: config[key] for key in ("os", "architecture", "variant") if isinstance(config.get(key), str)}
-    return {**Platform.host().document(), **{key: value for key, value in named.items() if value}}
+    parts = {key: config.get(key) for key in ("os", "architecture", "variant")}
+    return {key: value for key, value in parts.items() if isinstance(value, str) and value}

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-import re
-import shutil
-import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,22 +13,11 @@ from typing import BinaryIO, NamedTuple
 from puzzlefs import constants
 from puzzlefs.convert.blobs import BlobSource, open_input, plain_layer
 from puzzlefs.convert.manifests import INDEXES, MANIFESTS, SourceImage, find_images
-from puzzlefs.errors import CorruptImageError, NotFoundError, StoreError, TransportError, UnsupportedError, UsageError
+from puzzlefs.convert.skopeo import SKOPEO_TRANSPORTS, skopeo_copy
+from puzzlefs.errors import CorruptImageError, NotFoundError, StoreError, UsageError
 from puzzlefs.names import ImageName
 from puzzlefs.oci import Descriptor, Platform, parse_object
 from puzzlefs.store import Store
-
-SKOPEO_TRANSPORTS = (
-    "containers-storage",
-    "docker",
-    "docker-archive",
-    "docker-daemon",
-    "oci-archive",
-    "ostree",
-    "sif",
-    "tarball",
-)
-_MESSAGE = re.compile(r'level=fatal msg="((?:[^"\\]|\\.)*)"')
 
 
 class SourceOptions(NamedTuple):
@@ -84,6 +70,8 @@ def _layout_images(source: str, options: SourceOptions) -> list[SourceImage]:
     bare = source.removeprefix("oci:")
     if os.path.isdir(bare):
         directory, reference = bare, None
+    elif ":" not in bare and "@" not in bare:
+        raise NotFoundError(f"{source}: no such file or image layout, and no transport is named (oci:, docker://, ...)")
     else:
         name = ImageName.parse(source)
         directory, reference = name.directory, name.reference
@@ -138,31 +126,11 @@ class _Directory(BlobSource):
 @contextmanager
 def _fetched(source: str, options: SourceOptions) -> Iterator[str]:
     """Have skopeo copy an image, its documents and blobs as they are, into a temporary directory."""
-    skopeo = shutil.which("skopeo")
-    if skopeo is None:
-        raise UnsupportedError(f"{source}: reading it needs skopeo, which is not installed")
     overrides = [f"--override-{_OVERRIDES[key]}={value}" for key, value in (options.platform or {}).items()]
-    policy = [] if any(map(os.path.exists, _policies())) else ["--insecure-policy"]
     everything = ["--all"] if options.every else []
     with tempfile.TemporaryDirectory(prefix="puzzlefs-") as directory:
-        command = [skopeo, *policy, *overrides, "copy", "--quiet", *everything, *options.skopeo]
-        done = subprocess.run([*command, "--", source, f"dir:{directory}"], capture_output=True, text=True, check=False)
-        if done.returncode:
-            raise TransportError(f"{source}: {_reason(done.stderr)}")
+        skopeo_copy(source, f"dir:{directory}", overrides, [*everything, *options.skopeo])
         yield directory
 
 
 _OVERRIDES = {"os": "os", "architecture": "arch", "variant": "variant"}
-
-
-def _policies() -> Sequence[str]:
-    """Return where a policy may be that says which signatures skopeo demands."""
-    return os.path.expanduser("~/.config/containers/policy.json"), "/etc/containers/policy.json"
-
-
-def _reason(messages: str) -> str:
-    """Return what skopeo says of its failure."""
-    match = _MESSAGE.search(messages)
-    if match:
-        return match[1].replace('\\"', '"')
-    return " ".join(messages.split()) or "skopeo failed and does not say why"
