@@ -282,6 +282,9 @@ class Backend(Protocol):
     def hash_bytes(self, data: bytes) -> tuple[bytes, bytes]:
         """Return (sha256, fs-verity digest) of `data`, in one pass."""
 
+    def sync_filesystem(self, fd: int) -> None:
+        """Bring all that was written to a file's filesystem to stable storage: syncfs(2). Raises `OSError`."""
+
     def compress(self, data: bytes, frame_size: int) -> bytes:
         """Return `data` as Zstandard frames of `frame_size` bytes at level 3 and a seek table.
 

@@ -22,6 +22,7 @@ __all__ = [
     "hash_bytes",
     "hash_file",
     "scan_tree",
+    "sync_filesystem",
     "verity_digest",
 ]
 
@@ -33,6 +34,10 @@ def cut_lengths(data: bytes) -> list[int]: ...
 def verity_digest(data: bytes) -> bytes: ...
 def hash_bytes(data: bytes) -> tuple[bytes, bytes]: ...
 def hash_file(fd: int) -> tuple[int, bytes, bytes]: ...
+
+# sync
+
+def sync_filesystem(fd: int) -> None: ...
 
 # codec
 

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
 from enum import StrEnum
-from pathlib import Path
-from typing import Any
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 from puzzlefs import build_cache, constants, rootfs
 from puzzlefs._native import native
 from puzzlefs.build_cache import BuildCache
 from puzzlefs.errors import UsageError
-from puzzlefs.image import Image
 from puzzlefs.names import ImageName, check_tag
 from puzzlefs.oci import EMPTY_CONFIG, EMPTY_DESCRIPTOR, Descriptor, Manifest, Platform, canonical
 from puzzlefs.records import Times
@@ -39,8 +37,7 @@ class Profile(StrEnum):
     UPSTREAM = "upstream"
 
 
-@dataclass(frozen=True, slots=True)
-class BuildOptions:
+class BuildOptions(NamedTuple):
     """Everything about a build but what and where.
 
     base         tag in the same store to build a delta upon
@@ -61,15 +58,14 @@ class BuildOptions:
     scan: ScanOptions | None = None
     all_root: bool = False
     jobs: int = 0
-    annotations: Mapping[str, str] = field(default_factory=dict)
-    runtime: RuntimeConfig = field(default_factory=RuntimeConfig)
+    annotations: Mapping[str, str] = MappingProxyType({})
+    runtime: RuntimeConfig = RuntimeConfig()
     platform: Platform | None = None
     durability: Durability = Durability.COMMIT
-    cache: Path | None = None
+    cache: str | os.PathLike[str] | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class BuildResult:
+class BuildResult(NamedTuple):
     """What was built.
 
     digest           fs-verity digest of the manifest in hex, by which the image can be pinned
@@ -96,11 +92,11 @@ class BuildResult:
 
     def document(self) -> dict[str, Any]:
         """Return the result as `--json` prints it."""
-        return asdict(self)
+        return self._asdict()
 
 
 def build(
-    rootfs: str | Path,
+    rootfs: str | os.PathLike[str],
     name: str | ImageName,
     options: BuildOptions | None = None,
     progress: Callable[[Progress], None] | None = None,
@@ -114,12 +110,12 @@ def build(
     if parsed.is_digest:
         raise UsageError(f"{parsed}: a build needs a tag, not a digest")
     check_tag(parsed.reference)
-    return _Build(Path(rootfs), parsed, options or BuildOptions(), progress).run()
+    return _Build(os.fspath(rootfs), parsed, options or BuildOptions(), progress).run()
 
 
 class _Build:
     def __init__(
-        self, rootfs: Path, name: ImageName, options: BuildOptions, progress: Callable[[Progress], None] | None
+        self, rootfs: str, name: ImageName, options: BuildOptions, progress: Callable[[Progress], None] | None
     ) -> None:
         self.rootfs, self.name, self.options, self.progress = rootfs, name, options, progress
         self.platform = options.platform or Platform.host()
@@ -129,15 +125,15 @@ class _Build:
         self.sync = options.durability is Durability.BLOB
         compressed = UPSTREAM_COMPRESSION if self.upstream else FRAME_COMPRESSION
         self.compression = compressed if options.compression else NO_COMPRESSION
-        self.cache = options.cache and BuildCache(options.cache, name.layout, rootfs, str(self.compression))
+        self.cache = options.cache and BuildCache(options.cache, name.directory, rootfs, str(self.compression))
         self.notices: list[str] = []
 
     def run(self) -> BuildResult:
-        _check_places(self.rootfs, self.name.layout)
+        _check_places(self.rootfs, self.name.directory)
         horizon = build_cache.horizon()
         scanned = scan(os.fsencode(self.rootfs), self.scan_options(), self.mtime, all_root=self.options.all_root)
         inodes = scanned.tree.inode_count
-        store = Store.create(self.name.layout)
+        store = Store.create(self.name.directory)
         base = self.open_base()
         with store.unfinished() as unfinished:
             stream = self.store_stream(store, unfinished, scanned, horizon)
@@ -160,12 +156,14 @@ class _Build:
     def open_base(self) -> Base | None:
         if self.options.base is None:
             return None
-        return Base.of(Image.open(ImageName(self.name.layout, check_tag(self.options.base))))
+        from puzzlefs.image import Image
 
-    def store_stream(self, store: Store, unfinished: Path, scanned: Scan, horizon: int) -> Stream:
+        return Base.of(Image.open(ImageName(self.name.directory, check_tag(self.options.base))))
+
+    def store_stream(self, store: Store, unfinished: str, scanned: Scan, horizon: int) -> Stream:
         writer = stream_writer(
             os.path.realpath(os.fsencode(self.rootfs)),
-            os.fsencode(store.blobs),
+            os.fsencode(store.blob_directory),
             os.fsencode(unfinished),
             compression=self.compression,
             jobs=self.options.jobs,
@@ -199,7 +197,7 @@ class _Build:
         manifest = Manifest(described, tuple(layers), self.options.annotations)
         return canonical(manifest.document(artifact=not self.upstream)), config
 
-    def publish(self, store: Store, unfinished: Path, contents: Sequence[bytes]) -> int:
+    def publish(self, store: Store, unfinished: str, contents: Sequence[bytes]) -> int:
         """Store blobs, the manifest last, and tag it; return how many bytes were new."""
         new_bytes = sum(len(content) for content in contents if store.put(content, unfinished, self.sync))
         manifest = Descriptor.of(constants.MANIFEST, contents[-1], platform=self.platform.document())
@@ -256,8 +254,8 @@ def mtime_rule(mode: str | int, epoch: int | None) -> MtimeRule:
     return MtimeRule(Times.KEEP) if epoch is None or mode == "keep" else MtimeRule(Times.AT_MOST, epoch)
 
 
-def _check_places(tree: Path, layout: Path) -> None:
-    if not tree.is_dir():
+def _check_places(tree: str, layout: str) -> None:
+    if not os.path.isdir(tree):
         raise UsageError(f"{tree}: not a directory")
     root, store = os.path.realpath(tree), os.path.realpath(layout)
     if os.path.commonpath([root, store]) == root:

@@ -196,7 +196,7 @@ class Store:
 
         return Unfinished(os.path.dirname(self.blob_directory))
 
-    def put(self, content: bytes, unfinished: Path, sync: bool = False) -> bool:
+    def put(self, content: bytes, unfinished: str, sync: bool = False) -> bool:
         """Store a blob; return whether it is new. An existing file of another size is replaced."""
         path = self._blob(native.hash_bytes(content)[0])
         begun = os.path.join(unfinished, os.path.basename(path))
@@ -338,15 +338,11 @@ def _sync_directory(directory: str) -> None:
 
 
 def _sync_filesystem(directory: str) -> None:
-    """syncfs(2), which the standard library lacks."""
-    import ctypes
-
     descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        libc = ctypes.CDLL(None, use_errno=True)
-        if libc.syncfs(descriptor) != 0:
-            number = ctypes.get_errno()
-            raise OSError(number, os.strerror(number), directory)
+        native.sync_filesystem(descriptor)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, directory) from error
     finally:
         os.close(descriptor)
 

@@ -102,6 +102,22 @@ def test_light_commands_load_nothing_heavy(tmp_path: Path, backends: Backends) -
     assert loaded("inspect", image) & (HEAVY - {"typing"}) == set()
 
 
+def test_a_build_loads_nothing_that_it_does_not_use(tmp_path: Path, backends: Backends) -> None:
+    """The first one and the next, which start-up takes a good part of; a thread hears interrupts."""
+    (tmp_path / "tree").mkdir()
+    (tmp_path / "tree" / "file").write_bytes(b"content")
+    words = ["build", "--cache-dir", str(tmp_path / "cache"), str(tmp_path / "tree"), f"{tmp_path}/oci:t"]
+    unused = HEAVY - {"threading", "typing"} | {
+        "datetime",
+        "shlex",
+        "urllib.parse",
+        "puzzlefs.image",
+        "puzzlefs.tables",
+    }
+    for _ in range(2):
+        assert loaded(*words) & unused == set()
+
+
 def test_the_pure_wheel_is_pure(pure_wheel: Path) -> None:
     """It has every Python module, nothing compiled, and the metadata that a wheel needs."""
     with zipfile.ZipFile(pure_wheel) as archive:

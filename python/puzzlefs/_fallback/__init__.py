@@ -14,6 +14,7 @@ from puzzlefs._fallback.index import Index
 from puzzlefs._fallback.metadata import decode_rootfs
 from puzzlefs._fallback.reader import Reader
 from puzzlefs._fallback.scan import scan_tree
+from puzzlefs._fallback.sync import sync_filesystem
 from puzzlefs._fallback.tree import Tree
 from puzzlefs._fallback.verity import hash_bytes, hash_file, verity_digest
 from puzzlefs._fallback.writer import StreamWriter
@@ -37,5 +38,6 @@ __all__ = [
     "hash_bytes",
     "hash_file",
     "scan_tree",
+    "sync_filesystem",
     "verity_digest",
 ]

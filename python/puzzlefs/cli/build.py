@@ -8,7 +8,6 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 from puzzlefs.build_cache import default_directory
 from puzzlefs.builder import BuildOptions, BuildResult, Profile, build
@@ -94,10 +93,10 @@ def _options(options: argparse.Namespace) -> BuildOptions:
     )
 
 
-def _cache(options: argparse.Namespace) -> Path | None:
+def _cache(options: argparse.Namespace) -> str | None:
     if options.no_cache:
         return None
-    return Path(options.cache_dir) if options.cache_dir else default_directory()
+    return options.cache_dir or default_directory()
 
 
 def _scan_options(options: argparse.Namespace, upstream: bool) -> ScanOptions:

@@ -16,6 +16,7 @@ mod index;
 mod interrupt;
 mod metadata;
 mod reader;
+mod sync;
 mod tree;
 mod verity;
 mod writer;
@@ -31,6 +32,7 @@ fn _rust(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<index::Index>()?;
     module.add_function(wrap_pyfunction!(hash::hash_bytes, module)?)?;
     module.add_function(wrap_pyfunction!(hash::hash_file, module)?)?;
+    module.add_function(wrap_pyfunction!(sync::sync_filesystem, module)?)?;
     module.add_function(wrap_pyfunction!(codec::compress, module)?)?;
     module.add_function(wrap_pyfunction!(codec::compress_upstream, module)?)?;
     module.add_function(wrap_pyfunction!(codec::decompress, module)?)?;
