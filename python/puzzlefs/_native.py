@@ -300,6 +300,12 @@ class Backend(Protocol):
         Raises `CorruptImageError` with one of the texts of docs/format.md §10.
         """
 
+    def parse_json(self, data: bytes) -> Any:
+        """Return the value of a JSON document, the very one that `json.loads` gives.
+
+        Raises `ValueError` for what is no JSON, `RecursionError` for what is nested too deep.
+        """
+
     def decode_rootfs(self, rootfs: bytes) -> RawRootfs:
         """Return the tables of a rootfs blob (`records.Vector` fields for each layer).
 

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 from puzzlefs import build_cache, constants, rootfs
 from puzzlefs._native import native
 from puzzlefs.build_cache import BuildCache
+from puzzlefs.durability import Durability
 from puzzlefs.errors import UsageError
 from puzzlefs.names import ImageName, check_tag
 from puzzlefs.oci import EMPTY_CONFIG, EMPTY_DESCRIPTOR, Descriptor, Manifest, Platform, canonical
@@ -18,7 +19,7 @@ from puzzlefs.records import Times
 from puzzlefs.rootfs import Base
 from puzzlefs.runtime_config import RuntimeConfig, config_document
 from puzzlefs.scan import MtimeRule, Scan, ScanOptions, scan
-from puzzlefs.store import Durability, Store
+from puzzlefs.store import Store
 from puzzlefs.stream import (
     FRAME_COMPRESSION,
     NO_COMPRESSION,
@@ -201,7 +202,7 @@ class _Build:
         """Store blobs, the manifest last, and tag it; return how many bytes were new."""
         new_bytes = sum(len(content) for content in contents if store.put(content, unfinished, self.sync))
         manifest = Descriptor.of(constants.MANIFEST, contents[-1], platform=self.platform.document())
-        store.tag(self.name.reference, manifest, self.options.durability)
+        store.tag(self.name.reference, manifest, sync=self.options.durability.syncs)
         return new_bytes
 
     def result(

@@ -6,6 +6,8 @@ One module for each concept, each function beside the rule of docs/format.md tha
 
 from __future__ import annotations
 
+from json import loads as parse_json
+
 from puzzlefs import __version__
 from puzzlefs._fallback.chunk import cut_lengths
 from puzzlefs._fallback.codec import compress, compress_upstream, decompress
@@ -37,6 +39,7 @@ __all__ = [
     "encode_rootfs",
     "hash_bytes",
     "hash_file",
+    "parse_json",
     "scan_tree",
     "sync_filesystem",
     "verity_digest",

@@ -12,10 +12,10 @@ from contextlib import contextmanager
 from puzzlefs.build_cache import default_directory
 from puzzlefs.builder import BuildOptions, BuildResult, Profile, build
 from puzzlefs.cli.arguments import add_config_arguments, add_mtime_argument, mtime, pairs, runtime_config
+from puzzlefs.durability import Durability
 from puzzlefs.errors import UsageError
 from puzzlefs.oci import Platform
 from puzzlefs.scan import ScanOptions
-from puzzlefs.store import Durability
 from puzzlefs.stream import Progress
 
 

@@ -18,6 +18,7 @@ from puzzlefs.convert.transports import SourceOptions, open_source
 from puzzlefs.convert.tree import Node
 from puzzlefs.convert.unite import United, unite
 from puzzlefs.digests import DigestTable
+from puzzlefs.durability import Durability
 from puzzlefs.errors import NotFoundError, UsageError
 from puzzlefs.names import ImageName, check_tag
 from puzzlefs.oci import EMPTY_CONFIG, EMPTY_DESCRIPTOR, Descriptor, Manifest, canonical
@@ -25,7 +26,7 @@ from puzzlefs.records import Kind, Times
 from puzzlefs.rows import BlobRecord
 from puzzlefs.runtime_config import RuntimeConfig
 from puzzlefs.scan import MtimeRule
-from puzzlefs.store import Durability, Store
+from puzzlefs.store import Store
 from puzzlefs.stream import FRAME_COMPRESSION, NO_COMPRESSION, stream_writer
 from puzzlefs.tables import Chunk, Inode, write_vector
 
@@ -105,7 +106,7 @@ def convert(source: str, name: str | ImageName, options: ConvertOptions | None =
         descriptors = [descriptor for _, descriptor in made]
         if options.source.every:
             descriptors = [_put_index(descriptors, store, unfinished, options)]
-        store.tag(parsed.reference, descriptors[0], options.durability)
+        store.tag(parsed.reference, descriptors[0], sync=options.durability.syncs)
     return [image for image, _ in made]
 
 
