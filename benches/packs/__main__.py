@@ -18,7 +18,7 @@ from types import FrameType
 
 from benches.facts import machine
 from benches.mounts import memory_filesystem, unmount_below
-from benches.packs import reads, sizes, states
+from benches.packs import reads, sizes, states, unique
 from benches.packs.candidates import CANDIDATES
 from benches.packs.kept import Kept
 from benches.peer import Peer
@@ -26,7 +26,7 @@ from benches.process import ROOT, adopt_orphans, reap
 from benches.trees import warm
 
 BASE = ROOT / "build/packs"
-PARTS = ("series", "branches", "reads")
+PARTS = ("series", "branches", "reads", "unique")
 
 
 def options() -> argparse.Namespace:
@@ -36,9 +36,12 @@ def options() -> argparse.Namespace:
     parser.add_argument("--candidates", metavar="NAME,...", help=f"of {', '.join(CANDIDATES)}")
     parser.add_argument("--rounds", type=int, default=3, help="of reads")
     parser.add_argument("--trees", type=Path, default=BASE / "trees", help="where the states are, or will be")
+    parser.add_argument("--steps", metavar="NAME,...", default=",".join(unique.STEPS), help="of unique")
+    parser.add_argument("--bytes", type=int, default=unique.SIZE, help="of unique")
     parser.add_argument("--write", action="store_true", help="write docs/packs.md and its plots")
     chosen = parser.parse_args()
-    for names, known in ((chosen.parts, PARTS), (chosen.candidates, CANDIDATES)):
+    choices = ((chosen.parts, PARTS), (chosen.candidates, CANDIDATES), (chosen.steps, unique.STEPS))
+    for names, known in choices:
         if unknown := set(names.split(",") if names else ()) - set(known):
             parser.error(f"unknown: {', '.join(sorted(unknown))}")
     return chosen
@@ -85,6 +88,8 @@ def measure(chosen: argparse.Namespace, peers: Sequence[Peer], work: Path, kept:
                 kept.put(topic, peer.name, growth)
     if "reads" in parts:
         measure_reads(chosen, peers, work, kept)
+    if "unique" in parts:
+        unique.measure(unique.Place(BASE / "unique", chosen.bytes), chosen.steps.split(","), kept)
 
 
 def measure_reads(chosen: argparse.Namespace, peers: Sequence[Peer], work: Path, kept: Kept) -> None:
