@@ -96,7 +96,7 @@ def pinned(place: Path) -> str:
 def _manifest(place: Path) -> bytes:
     index = json.loads((place / "oci/index.json").read_bytes())
     (digest,) = (
-        entry["digest"]
+        str(entry["digest"])
         for entry in index["manifests"]
         if entry.get("annotations", {}).get("org.opencontainers.image.ref.name") == TAG
     )
