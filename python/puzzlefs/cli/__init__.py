@@ -24,6 +24,7 @@ VERBS = {
     "inspect": ("inspect", "say what an image consists of"),
     "ls": ("ls", "list files of an image"),
     "cat": ("cat", "print files of an image"),
+    "lxc": ("lxc", "make LXC containers of images"),
     "tags": ("tags", "list the images of a store"),
 }
 
