@@ -4,22 +4,23 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from enum import StrEnum
-from types import MappingProxyType
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from puzzlefs import build_cache, constants, rootfs
 from puzzlefs._native import native
 from puzzlefs.build_cache import BuildCache
-from puzzlefs.durability import Durability
 from puzzlefs.errors import UsageError
-from puzzlefs.names import ImageName, check_tag
+from puzzlefs.image import Image
+from puzzlefs.names import DIGEST, ImageName, check_tag
 from puzzlefs.oci import EMPTY_CONFIG, EMPTY_DESCRIPTOR, Descriptor, Manifest, Platform, canonical
 from puzzlefs.records import Times
 from puzzlefs.rootfs import Base
 from puzzlefs.runtime_config import RuntimeConfig, config_document
-from puzzlefs.scan import MtimeRule, Scan, ScanOptions, scan
-from puzzlefs.store import Store
+from puzzlefs.scan import MtimeRule, ScanOptions, scan
+from puzzlefs.store import Durability, Store
 from puzzlefs.stream import (
     FRAME_COMPRESSION,
     NO_COMPRESSION,
@@ -38,10 +39,11 @@ class Profile(StrEnum):
     UPSTREAM = "upstream"
 
 
-class BuildOptions(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class BuildOptions:
     """Everything about a build but what and where.
 
-    base         tag in the same store to build a delta upon
+    base         tag, or digest of a manifest, in the same store to build a delta upon
     compression  whether chunks are compressed
     mtime        "auto" (clamp where SOURCE_DATE_EPOCH is set, else keep), "keep", "clamp", "none", or seconds
     scan         what of the tree is taken; None means all but the host's own attributes, or for the
@@ -50,6 +52,7 @@ class BuildOptions(NamedTuple):
     jobs         worker threads; 0 means one for each CPU
     platform     None means this machine's
     cache        directory of what builds keep for later ones (`build_cache`); None means to keep nothing
+    tagged       whether the image's name is to mean it; without, it is in the store and has only its digest
     """
 
     profile: Profile = Profile.OCI
@@ -59,14 +62,16 @@ class BuildOptions(NamedTuple):
     scan: ScanOptions | None = None
     all_root: bool = False
     jobs: int = 0
-    annotations: Mapping[str, str] = MappingProxyType({})
-    runtime: RuntimeConfig = RuntimeConfig()
+    annotations: Mapping[str, str] = field(default_factory=dict)
+    runtime: RuntimeConfig = field(default_factory=RuntimeConfig)
     platform: Platform | None = None
     durability: Durability = Durability.COMMIT
-    cache: str | os.PathLike[str] | None = None
+    cache: Path | None = None
+    tagged: bool = True
 
 
-class BuildResult(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class BuildResult:
     """What was built.
 
     digest           fs-verity digest of the manifest in hex, by which the image can be pinned
@@ -93,11 +98,11 @@ class BuildResult(NamedTuple):
 
     def document(self) -> dict[str, Any]:
         """Return the result as `--json` prints it."""
-        return self._asdict()
+        return asdict(self)
 
 
 def build(
-    rootfs: str | os.PathLike[str],
+    rootfs: str | Path,
     name: str | ImageName,
     options: BuildOptions | None = None,
     progress: Callable[[Progress], None] | None = None,
@@ -111,12 +116,28 @@ def build(
     if parsed.is_digest:
         raise UsageError(f"{parsed}: a build needs a tag, not a digest")
     check_tag(parsed.reference)
-    return _Build(os.fspath(rootfs), parsed, options or BuildOptions(), progress).run()
+    return Build(Path(rootfs), parsed, options or BuildOptions(), progress).run()
 
 
-class _Build:
+class Files(NamedTuple):
+    """Files whose contents a build stores; see `scan.Scan`."""
+
+    paths: bytes
+    sources: bytes
+
+
+class Build:
+    """One build: `read` and `encode` see to the tree, everything else is the same for trees of any kind.
+
+    rootfs  the directory that the files' paths start from
+    """
+
     def __init__(
-        self, rootfs: str, name: ImageName, options: BuildOptions, progress: Callable[[Progress], None] | None
+        self,
+        rootfs: Path,
+        name: ImageName,
+        options: BuildOptions,
+        progress: Callable[[Progress], None] | None = None,
     ) -> None:
         self.rootfs, self.name, self.options, self.progress = rootfs, name, options, progress
         self.platform = options.platform or Platform.host()
@@ -126,28 +147,38 @@ class _Build:
         self.sync = options.durability is Durability.BLOB
         compressed = UPSTREAM_COMPRESSION if self.upstream else FRAME_COMPRESSION
         self.compression = compressed if options.compression else NO_COMPRESSION
-        self.cache = options.cache and BuildCache(options.cache, name.directory, rootfs, str(self.compression))
+        self.cache = options.cache and BuildCache(options.cache, name.layout, rootfs, str(self.compression))
         self.notices: list[str] = []
+        self.inodes = 0
 
     def run(self) -> BuildResult:
-        _check_places(self.rootfs, self.name.directory)
+        """Build the image."""
+        _check_places(self.rootfs, self.name.layout)
         horizon = build_cache.horizon()
-        scanned = scan(os.fsencode(self.rootfs), self.scan_options(), self.mtime, all_root=self.options.all_root)
-        inodes = scanned.tree.inode_count
-        store = Store.create(self.name.directory)
+        files = self.read()
+        store = Store.create(self.name.layout)
         base = self.open_base()
         with store.unfinished() as unfinished:
-            stream = self.store_stream(store, unfinished, scanned, horizon)
-            if base:
-                blob = rootfs.encode_delta(scanned.tree, stream, base, whole=self.upstream)
-            else:
-                blob = rootfs.encode(scanned.tree, stream)
+            stream = self.store_stream(store, unfinished, files, horizon)
+            blob = self.encode(stream, base)
             layers = self.layers(blob, stream, base)
             manifest, config = self.documents(layers, base)
             new_bytes = self.publish(store, unfinished, [config, blob, manifest])
         self.keep(stream.trace)
+        return self.result(stream, layers, manifest, config, new_bytes)
+
+    def read(self) -> Files:
+        """Read the tree, but no contents; set `inodes` to their number."""
+        scanned = scan(os.fsencode(self.rootfs), self.scan_options(), self.mtime, all_root=self.options.all_root)
+        self.tree, self.inodes = scanned.tree, scanned.tree.inode_count
         self.notices += scanned.notices
-        return self.result(inodes, stream, layers, manifest, config, new_bytes)
+        return Files(scanned.paths, scanned.sources)
+
+    def encode(self, stream: Stream, base: Base | None) -> bytes:
+        """Return the rootfs blob of the tree that was read."""
+        if base:
+            return rootfs.encode_delta(self.tree, stream, base, whole=self.upstream)
+        return rootfs.encode(self.tree, stream)
 
     def scan_options(self) -> ScanOptions:
         if self.options.scan is None and self.upstream:
@@ -157,21 +188,22 @@ class _Build:
     def open_base(self) -> Base | None:
         if self.options.base is None:
             return None
-        from puzzlefs.image import Image
+        reference = self.options.base
+        if not DIGEST.match(reference):
+            check_tag(reference)
+        return Base.of(Image.open(ImageName(self.name.layout, reference)))
 
-        return Base.of(Image.open(ImageName(self.name.directory, check_tag(self.options.base))))
-
-    def store_stream(self, store: Store, unfinished: str, scanned: Scan, horizon: int) -> Stream:
+    def store_stream(self, store: Store, unfinished: Path, files: Files, horizon: int) -> Stream:
         writer = stream_writer(
             os.path.realpath(os.fsencode(self.rootfs)),
-            os.fsencode(store.blob_directory),
+            os.fsencode(store.blobs),
             os.fsencode(unfinished),
             compression=self.compression,
             jobs=self.options.jobs,
             sync=self.sync,
         )
         trace = self.cache.load() if self.cache else b""
-        return store_stream(writer, scanned.paths, scanned.sources, self.progress, trace, horizon)
+        return store_stream(writer, files.paths, files.sources, self.progress, trace, horizon)
 
     def keep(self, trace: bytes) -> None:
         """Keep the stream's trace; a build is no worse for a cache that cannot be written."""
@@ -198,16 +230,16 @@ class _Build:
         manifest = Manifest(described, tuple(layers), self.options.annotations)
         return canonical(manifest.document(artifact=not self.upstream)), config
 
-    def publish(self, store: Store, unfinished: str, contents: Sequence[bytes]) -> int:
+    def publish(self, store: Store, unfinished: Path, contents: Sequence[bytes]) -> int:
         """Store blobs, the manifest last, and tag it; return how many bytes were new."""
         new_bytes = sum(len(content) for content in contents if store.put(content, unfinished, self.sync))
         manifest = Descriptor.of(constants.MANIFEST, contents[-1], platform=self.platform.document())
-        store.tag(self.name.reference, manifest, sync=self.options.durability.syncs)
+        if self.options.tagged:
+            store.tag(self.name.reference, manifest, self.options.durability)
         return new_bytes
 
     def result(
         self,
-        inodes: int,
         stream: Stream,
         layers: Sequence[Descriptor],
         manifest: bytes,
@@ -220,7 +252,7 @@ class _Build:
         return BuildResult(
             digest=native.verity_digest(manifest).hex(),
             manifest=Descriptor.of(constants.MANIFEST, manifest).digest,
-            inodes=inodes,
+            inodes=self.inodes,
             files=len(stream.counts) // 4,
             bytes=stream.progress.total_bytes,
             chunks=len(stream.order),
@@ -255,8 +287,8 @@ def mtime_rule(mode: str | int, epoch: int | None) -> MtimeRule:
     return MtimeRule(Times.KEEP) if epoch is None or mode == "keep" else MtimeRule(Times.AT_MOST, epoch)
 
 
-def _check_places(tree: str, layout: str) -> None:
-    if not os.path.isdir(tree):
+def _check_places(tree: Path, layout: Path) -> None:
+    if not tree.is_dir():
         raise UsageError(f"{tree}: not a directory")
     root, store = os.path.realpath(tree), os.path.realpath(layout)
     if os.path.commonpath([root, store]) == root:

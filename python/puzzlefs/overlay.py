@@ -10,6 +10,7 @@ import errno
 import os
 import re
 from collections.abc import Sequence
+from contextlib import suppress
 
 from puzzlefs import mountinfo
 from puzzlefs.errors import MountError, UnsupportedError
@@ -21,6 +22,10 @@ if TYPE_CHECKING:
 
 KERNEL, HELPER = "overlay", "fuse.fuse-overlayfs"
 _SOURCE = "puzzlefs"
+# What the kernel does not know among its own marks it shows to nobody.
+_BASE = "puzzlefs"
+# The inode that the kernel gives the first user namespace, always.
+_FIRST_USERS = 0xEFFFFFFD
 # mount(2) copies one page of options, the last byte of which ends them.
 _DATA_LIMIT = os.sysconf("SC_PAGE_SIZE") - 1
 # An upper directory means the same wherever it is mounted next, whatever the kernel's own defaults are:
@@ -105,9 +110,33 @@ def split(options: bytes) -> list[bytes]:
 
 
 def in_user_namespace() -> bool:
-    """Whether root here is not the machine's root."""
-    with open("/proc/self/uid_map", "rb") as table:
-        return table.read().split() != [b"0", b"0", b"4294967295"]
+    """Whether root here is not the machine's root, even where every number is the machine's."""
+    return os.stat("/proc/self/ns/user").st_ino != _FIRST_USERS
+
+
+def marks() -> str:
+    """Return how the attributes begin that overlays mounted by this process keep their marks in."""
+    return "user.overlay." if os.geteuid() != 0 or in_user_namespace() else "trusted.overlay."
+
+
+def record_base(upper: str, image: str) -> None:
+    """Note in an upper directory over which image it is, where its filesystem can."""
+    with suppress(OSError):
+        os.setxattr(upper, marks() + _BASE, os.fsencode(image))
+
+
+def recorded_base(upper: str) -> str | None:
+    """Return the image that was noted last, `DIR@sha256:HEX`."""
+    for prefix in ("trusted.overlay.", "user.overlay."):
+        with suppress(OSError):
+            return os.fsdecode(os.getxattr(upper, prefix + _BASE))
+    return None
+
+
+def upper_directory(options: bytes) -> str | None:
+    """Return the upper directory that an overlay's options name."""
+    found = [option for option in split(options) if option.startswith(b"upperdir=")]
+    return os.fsdecode(re.sub(rb"\\(.)", rb"\1", found[-1].removeprefix(b"upperdir="))) if found else None
 
 
 def _mount_by_kernel(overlay: Overlay) -> None:

@@ -8,14 +8,11 @@ from typing import NamedTuple
 
 from puzzlefs import constants, records
 from puzzlefs._native import Tree, native
-from puzzlefs.digests import DigestTable
+from puzzlefs.image import Image
 from puzzlefs.oci import Descriptor
 from puzzlefs.rows import Vector
 from puzzlefs.stream import Stream
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from puzzlefs.image import Image
+from puzzlefs.tables import DigestTable
 
 
 class Base(NamedTuple):
@@ -37,7 +34,7 @@ def encode(tree: Tree, stream: Stream) -> bytes:
     """Return the rootfs blob of a tree that stands alone. Ends the tree."""
     digests = DigestTable()
     _set_chunks(tree, stream, digests)
-    return tree.encode(digests.packed(), _verity_rows(stream, b""), [])
+    return tree.encode(digests.packed(), verity_rows(stream, b""), [])
 
 
 def encode_delta(tree: Tree, stream: Stream, base: Base, *, whole: bool) -> bytes:
@@ -50,7 +47,7 @@ def encode_delta(tree: Tree, stream: Stream, base: Base, *, whole: bool) -> byte
     digests = DigestTable(base.digests)
     _set_chunks(tree, stream, digests)
     tree.rebase(base.image.index, whole)
-    verity = _verity_rows(stream, base.verity)
+    verity = verity_rows(stream, base.verity)
     rootfs = tree.encode(digests.packed(), verity, base.vectors)
     if whole:
         uppermost, below, *_ = native.decode_rootfs(rootfs)[3]
@@ -64,7 +61,8 @@ def _set_chunks(tree: Tree, stream: Stream, digests: DigestTable) -> None:
     tree.set_chunks(stream.chunks, stream.counts, rows.tobytes())
 
 
-def _verity_rows(stream: Stream, below: bytes) -> bytes:
+def verity_rows(stream: Stream, below: bytes) -> bytes:
+    """Return the verity table of the blobs that a stream has, and of those `below`."""
     verity = dict(records.VERITY.iter_unpack(below)) | {blob.digest: blob.verity for blob in stream.blobs}
     return b"".join(records.VERITY.pack(*pair) for pair in sorted(verity.items()))
 

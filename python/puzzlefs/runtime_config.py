@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping, Sequence
-from types import MappingProxyType
-from typing import Any, NamedTuple
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
 
 from puzzlefs.oci import Platform
 
@@ -13,7 +13,8 @@ from puzzlefs.oci import Platform
 DEFAULT_ENV = ("PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",)
 
 
-class RuntimeConfig(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class RuntimeConfig:
     """What a user may say of running an image; None and empty mean nothing was said.
 
     env         "NAME=VALUE" strings
@@ -26,7 +27,7 @@ class RuntimeConfig(NamedTuple):
     cmd: Sequence[str] | None = None
     workdir: str | None = None
     user: str | None = None
-    labels: Mapping[str, str] = MappingProxyType({})
+    labels: Mapping[str, str] = field(default_factory=dict)
 
     def __bool__(self) -> bool:
         said = (self.env, self.labels)
@@ -56,12 +57,17 @@ def config_document(
         "rootfs": {"type": "layers", "diff_ids": list(diff_ids)},
     }
     if epoch is not None:
-        document["created"] = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(epoch))
+        document["created"] = created(epoch)
     return document
 
 
+def created(epoch: int) -> str:
+    """Return a time as a config says it."""
+    return datetime.fromtimestamp(epoch, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
 def _merge(config: dict[str, Any], runtime: RuntimeConfig) -> dict[str, Any]:
-    config["Env"] = _merge_env(config.get("Env") or DEFAULT_ENV, runtime.env)
+    config["Env"] = merge_env(config.get("Env") or DEFAULT_ENV, runtime.env)
     if runtime.entrypoint is not None:
         config["Entrypoint"] = list(runtime.entrypoint)
         # Arguments meant for another program are not inherited.
@@ -77,7 +83,7 @@ def _merge(config: dict[str, Any], runtime: RuntimeConfig) -> dict[str, Any]:
     return config
 
 
-def _merge_env(base: Sequence[str], new: Sequence[str]) -> list[str]:
+def merge_env(base: Sequence[str], new: Sequence[str]) -> list[str]:
     """Return the variables in order of first mention, later values winning."""
     variables = dict(item.partition("=")[::2] for item in [*base, *new])
     return [f"{name}={value}" for name, value in variables.items()]

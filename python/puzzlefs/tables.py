@@ -1,12 +1,12 @@
-"""Inodes made in Python -> the tables of one vector: for trees that are no directory on disk."""
+"""Inodes -> the records of one vector (`records.py`), and records -> inodes to compare them."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from puzzlefs import records
-from puzzlefs.digests import DigestTable
+from puzzlefs._native import Index
 from puzzlefs.records import Kind
 from puzzlefs.rows import Vector
 
@@ -28,6 +28,27 @@ class Inode(NamedTuple):
     chunks: tuple[Chunk, ...] = ()
     xattrs: tuple[tuple[bytes, bytes], ...] = ()
     target: bytes = b""
+
+
+class DigestTable:
+    """The distinct blob digests of an image, by row."""
+
+    def __init__(self, digests: bytes = b"") -> None:
+        self._rows: dict[bytes, int] = {}
+        for start in range(0, len(digests), 32):
+            self.row(digests[start : start + 32])
+
+    def row(self, digest: bytes) -> int:
+        """Return a digest's row, a new one where it is not there yet."""
+        return self._rows.setdefault(digest, len(self._rows))
+
+    def digests(self) -> list[bytes]:
+        """Return the digests by row."""
+        return list(self._rows)
+
+    def packed(self) -> bytes:
+        """Return the table as a backend takes it."""
+        return b"".join(self._rows)
 
 
 class _VectorWriter:
@@ -83,3 +104,28 @@ def write_vector(inodes: Iterable[Inode], digests: DigestTable) -> Vector:
     for inode in inodes:
         writer.add(inode)
     return writer.vector()
+
+
+def read_inode(index: Index, ino: int, digests: Sequence[bytes]) -> Inode:
+    """Return an inode of a merged tree; `digests` are those of `index.blobs()`."""
+    _, kind, permissions, uid, gid, seconds, nanoseconds, _, _, major, minor = index.stat(ino)
+    entries: tuple[tuple[bytes, int], ...] = ()
+    chunks: tuple[Chunk, ...] = ()
+    if kind == Kind.DIR:
+        entries = tuple(index.entries(ino, 0, 1 << 32))
+    elif kind == Kind.FILE:
+        rows = records.CHUNK.iter_unpack(index.chunks(ino))
+        chunks = tuple((digests[row], flags, offset, length) for row, flags, offset, length in rows)
+    return Inode(
+        ino,
+        Kind(kind),
+        permissions,
+        uid,
+        gid,
+        (seconds, nanoseconds),
+        (major, minor),
+        entries,
+        chunks,
+        tuple(index.xattrs(ino)),
+        index.symlink(ino),
+    )

@@ -5,17 +5,18 @@ from __future__ import annotations
 import errno
 import os
 import select
+import shutil
+import subprocess
 import time
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, nullcontext, suppress
+from pathlib import Path
 
 from puzzlefs import mountinfo, syscalls
 from puzzlefs.errors import MountError, UnsupportedError
 from puzzlefs.kernel_mount import process_name
 from puzzlefs.mountinfo import Mount
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Iterator
+from puzzlefs.overlay import HELPER, lower_directories
 
 _PATIENCE = 5.0
 
@@ -70,7 +71,6 @@ def _unmount_overlay(overlay: Mount, lazy: bool) -> None:
 def _lowers(overlay: Mount) -> tuple[list[Mount], list[str]]:
     """Return the PuzzleFS mounts that are there for an overlay alone, and where those are that it may share."""
     from puzzlefs import shared, writable
-    from puzzlefs.overlay import HELPER, lower_directories
 
     places = lower_directories(overlay.options)
     if overlay.kind == HELPER:
@@ -100,9 +100,6 @@ def _system_unmount(mountpoint: bytes, lazy: bool) -> None:
 
 
 def _helper_unmount(mountpoint: bytes, lazy: bool) -> None:
-    import shutil
-    import subprocess
-
     helper = shutil.which("fusermount3") or shutil.which("fusermount")
     if helper is None:
         raise UnsupportedError("unmounting without privilege needs fusermount3")
@@ -132,20 +129,21 @@ def _servers(mount: Mount) -> list[int]:
     """Return descriptors of the processes that serve a mount, which have its name."""
     wanted = process_name(mount).encode() + b"\n"
     servers = []
-    for name in filter(str.isdecimal, os.listdir("/proc")):
+    for directory in Path("/proc").iterdir():
+        if not directory.name.isdecimal():
+            continue
         with suppress(OSError):
-            process = os.pidfd_open(int(name))
+            process = os.pidfd_open(int(directory.name))
             # The descriptor came first: what is read now belongs to its process or to none.
-            if _read(f"/proc/{name}/comm") == wanted:
+            if _read(directory / "comm") == wanted:
                 servers.append(process)
             else:
                 os.close(process)
     return servers
 
 
-def _read(path: str) -> bytes:
+def _read(path: Path) -> bytes:
     try:
-        with open(path, "rb") as file:
-            return file.read()
+        return path.read_bytes()
     except OSError:
         return b""

@@ -15,7 +15,7 @@ from puzzlefs.errors import MountError, UsageError
 from puzzlefs.image import Image
 from puzzlefs.kernel_mount import is_generic
 from puzzlefs.mount import checked_options, mount, say_failed
-from puzzlefs.overlay import Overlay, mount_overlay
+from puzzlefs.overlay import Overlay, mount_overlay, record_base
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -49,7 +49,8 @@ def mount_writable(
         if share and (fifo is not None or settings.get("foreground")):
             raise UsageError("a shared mount has its own process: it takes neither foreground nor a named pipe")
         with _Directories() as made:
-            over = _places(mountpoint, persist, [*_defaults(), *filter(is_generic, words)], made)
+            over = _places(mountpoint, persist, [word for word in words if is_generic(word)], made)
+            record_base(over.upper, f"{os.path.abspath(image.name.directory)}@{image.descriptor.digest}")
             own = [word for word in words if not is_generic(word)]
             if share:
                 with shared.lower(image, own, settings) as lower:
@@ -125,16 +126,8 @@ def _places(
     return Overlay([os.path.join(place, LOWER)], upper, work, place, options)
 
 
-def _defaults() -> tuple[str, ...]:
-    """Return the options of an overlay that says nothing else.
-
-    On the host, programs of an image gain nobody rights; in a container, for which LXC's hooks mount, they may.
-    """
-    return () if "LXC_ROOTFS_PATH" in os.environ else ("nosuid", "nodev")
-
-
 def _dress(upper: str, lower: str) -> None:
-    """Give a directory the owner, mode and attributes of another, as far as that is permitted."""
+    """Give a directory the owner, mode, attributes and times of another, as far as that is permitted."""
     stat = os.stat(lower)
     with suppress(OSError):
         os.chown(upper, stat.st_uid, stat.st_gid)
@@ -142,3 +135,4 @@ def _dress(upper: str, lower: str) -> None:
     for name in os.listxattr(lower):
         with suppress(OSError):
             os.setxattr(upper, name, os.getxattr(lower, name))
+    os.utime(upper, ns=(stat.st_atime_ns, stat.st_mtime_ns))

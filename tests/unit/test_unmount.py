@@ -7,8 +7,7 @@ from pathlib import Path
 import pytest
 
 from puzzlefs.errors import MountError
-from puzzlefs.overlay import lower_directories
-from puzzlefs.unmount import unmount
+from puzzlefs.unmount import lower_directories, unmount
 
 
 @pytest.mark.parametrize(

@@ -10,12 +10,12 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Sequence
-    from typing import Any
 
 # verb -> (module, one line for the list of verbs)
 VERBS = {
     "build": ("build", "build a directory tree into an image"),
     "convert": ("convert", "convert an image of layers, or a tar archive"),
+    "commit": ("commit", "make an image of what was changed in a writable mount"),
     "mount": ("mount", "mount an image"),
     "umount": ("umount", "unmount an image"),
     "extract": ("extract", "unpack an image into a directory"),
@@ -24,7 +24,6 @@ VERBS = {
     "inspect": ("inspect", "say what an image consists of"),
     "ls": ("ls", "list files of an image"),
     "cat": ("cat", "print files of an image"),
-    "lxc": ("lxc", "make LXC containers of images"),
     "tags": ("tags", "list the images of a store"),
 }
 
@@ -54,27 +53,18 @@ def parser_for(verb: str) -> argparse.ArgumentParser:
     """Return the parser of one verb; its `run` default is the function to call."""
     import argparse
 
+    module = import_module(f"puzzlefs.cli.{VERBS[verb][0]}")
     width = _width()
     parser = argparse.ArgumentParser(
         prog=f"puzzlefs {verb}",
-        description=_module(verb).__doc__,
+        description=module.__doc__,
         allow_abbrev=False,
         formatter_class=lambda prog: argparse.HelpFormatter(prog, width=width),
     )
-    declare(verb, parser)
-    return parser
-
-
-def declare(verb: str, parser: Any) -> None:
-    """Tell a parser, argparse's or `plain.PlainParser`, the arguments of a verb."""
-    module = _module(verb)
     module.add_arguments(parser)
     parser.add_argument("--debug", action="store_true", help="show a traceback where something fails")
     parser.set_defaults(run=module.run)
-
-
-def _module(verb: str) -> Any:
-    return import_module(f"puzzlefs.cli.{VERBS[verb][0]}")
+    return parser
 
 
 def _run(words: list[str]) -> int:
@@ -87,20 +77,9 @@ def _run(words: list[str]) -> int:
     if words[0] not in VERBS:
         print(f"puzzlefs: no such command: {words[0]}\n\n{_usage()}", file=sys.stderr)
         return 2
-    options = _parse(words[0], words[1:])
+    options = parser_for(words[0]).parse_args(words[1:])
     code: int = options.run(options)
     return code
-
-
-def _parse(verb: str, words: Sequence[str]) -> Any:
-    from puzzlefs.cli.plain import NotPlain, PlainParser
-
-    parser = PlainParser()
-    try:
-        declare(verb, parser)
-        return parser.parse(words)
-    except NotPlain:
-        return parser_for(verb).parse_args(words)
 
 
 def _width() -> int:

@@ -1,4 +1,5 @@
-"""Build the tree below ROOTFS into the image OCI_DIR:TAG."""
+"""Build the tree below ROOTFS into the image OCI_DIR:TAG; or, with -f, what a file says: a stacker file's
+layers into the store OCI_DIR (default: oci), each under its name, or the Containerfile of a CONTEXT."""
 
 from __future__ import annotations
 
@@ -8,39 +9,70 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
 
 from puzzlefs.build_cache import default_directory
 from puzzlefs.builder import BuildOptions, BuildResult, Profile, build
 from puzzlefs.cli.arguments import add_config_arguments, add_mtime_argument, mtime, pairs, runtime_config
-from puzzlefs.durability import Durability
 from puzzlefs.errors import UsageError
 from puzzlefs.oci import Platform
 from puzzlefs.scan import ScanOptions
+from puzzlefs.store import Durability
 from puzzlefs.stream import Progress
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("rootfs", metavar="ROOTFS", help="directory to build")
-    parser.add_argument("image", metavar="OCI_DIR:TAG", help="store and tag; the store is made where there is none")
+    parser.add_argument("rootfs", nargs="?", metavar="ROOTFS|CONTEXT", help="directory to build, or to build from")
+    parser.add_argument(
+        "image", nargs="?", metavar="OCI_DIR:TAG", help="store and tag; the store is made where there is none"
+    )
     parser.add_argument(
         "-b", "--base", "--base-layer", metavar="BASE_TAG", help="build a delta upon this tag of the store"
     )
-    parser.add_argument("-c", "--compression", action="store_true", help="compress chunks (Zstandard)")
     parser.add_argument("--profile", choices=[*Profile], default=Profile.OCI, help="shape of the image (default: oci)")
-    parser.add_argument("--platform", metavar="OS/ARCH", help="what the image is for (default: this machine)")
-    parser.add_argument("--jobs", type=int, default=0, metavar="N", help="worker threads (default: one a CPU)")
-    parser.add_argument(
-        "--durability", choices=[*Durability], default=Durability.COMMIT, help="what is synced (default: commit)"
-    )
+    add_form_arguments(parser)
     cache = parser.add_mutually_exclusive_group()
     cache.add_argument("--no-cache", action="store_true", help="read every file, keep nothing for later builds")
     cache.add_argument(
         "--cache-dir", metavar="DIR", help="where builds note what they read (default: ~/.cache/puzzlefs/builds)"
     )
-    parser.add_argument("--json", action="store_true", help="print the result as JSON")
-    parser.add_argument("--no-progress", action="store_true", help="no progress bar")
+    _add_file_arguments(parser)
     _add_tree_arguments(parser)
     add_config_arguments(parser)
+
+
+def add_form_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options that `form_options`, `shown_progress` and `tell` read."""
+    parser.add_argument("-c", "--compression", action="store_true", help="compress chunks (Zstandard)")
+    parser.add_argument("--platform", metavar="OS/ARCH", help="what the image is for (default: this machine)")
+    parser.add_argument("--jobs", type=int, default=0, metavar="N", help="worker threads (default: one a CPU)")
+    parser.add_argument(
+        "--durability", choices=[*Durability], default=Durability.COMMIT, help="what is synced (default: commit)"
+    )
+    parser.add_argument("--json", action="store_true", help="print the result as JSON")
+    parser.add_argument("--no-progress", action="store_true", help="no progress bar")
+
+
+def form_options(options: argparse.Namespace) -> dict[str, Any]:
+    """Return the fields of `BuildOptions` that say how an image is stored. Raises `UsageError`."""
+    if options.jobs < 0:
+        raise UsageError("--jobs: a number of threads is expected")
+    return {
+        "compression": options.compression,
+        "jobs": options.jobs,
+        "platform": _platform(options.platform),
+        "durability": Durability(options.durability),
+    }
+
+
+def _add_file_arguments(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("building from a file")
+    group.add_argument("-f", "--file", metavar="FILE", help="a stacker file (*.yaml, *.yml), or a Containerfile")
+    group.add_argument(
+        "--substitute", action="append", default=[], metavar="NAME=VALUE", help="of ${{NAME}} in a stacker file"
+    )
+    group.add_argument("--substitute-file", metavar="FILE", help="a YAML file of such names and values")
 
 
 def _add_tree_arguments(parser: argparse.ArgumentParser) -> None:
@@ -56,18 +88,24 @@ def _add_tree_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
+    if options.file is not None:
+        from puzzlefs.cli import build_file
+
+        return build_file.run(options)
+    if options.rootfs is None or options.image is None:
+        raise UsageError("a directory and OCI_DIR:TAG are expected")
     settings = _options(options)
-    bar = sys.stderr.isatty() and not options.no_progress and not options.json
-    with _progress(bar) as report:
+    with shown_progress(options) as report:
         result = build(options.rootfs, options.image, settings, report)
-    for notice in result.notices:
-        print(f"puzzlefs: {notice}", file=sys.stderr)
-    _print(result, options.json)
+    tell(result, options)
     return 0
 
 
-def _print(result: BuildResult, as_json: bool) -> None:
-    if as_json:
+def tell(result: BuildResult, options: argparse.Namespace) -> None:
+    """Print what was built, and what the user should know."""
+    for notice in result.notices:
+        print(f"puzzlefs: {notice}", file=sys.stderr)
+    if options.json:
         print(json.dumps(result.document(), sort_keys=True))
     else:
         print(f"puzzlefs image manifest digest: {result.digest}")
@@ -75,28 +113,24 @@ def _print(result: BuildResult, as_json: bool) -> None:
 
 def _options(options: argparse.Namespace) -> BuildOptions:
     upstream = options.profile == Profile.UPSTREAM
-    if options.jobs < 0:
-        raise UsageError("--jobs: a number of threads is expected")
     return BuildOptions(
         profile=Profile(options.profile),
         base=options.base,
-        compression=options.compression,
         mtime=mtime(options.mtime),
         scan=_scan_options(options, upstream),
         all_root=options.all_root,
-        jobs=options.jobs,
         annotations=pairs(options.annotation, "--annotation"),
         runtime=runtime_config(options),
-        platform=_platform(options.platform),
-        durability=Durability(options.durability),
-        cache=_cache(options),
+        cache=cache_directory(options),
+        **form_options(options),
     )
 
 
-def _cache(options: argparse.Namespace) -> str | None:
+def cache_directory(options: argparse.Namespace) -> Path | None:
+    """Return where builds keep what later ones can use, None where they keep nothing."""
     if options.no_cache:
         return None
-    return options.cache_dir or default_directory()
+    return Path(options.cache_dir) if options.cache_dir else default_directory()
 
 
 def _scan_options(options: argparse.Namespace, upstream: bool) -> ScanOptions:
@@ -116,8 +150,9 @@ def _platform(text: str | None) -> Platform | None:
 
 
 @contextmanager
-def _progress(shown: bool) -> Iterator[Callable[[Progress], None] | None]:
-    if not shown:
+def shown_progress(options: argparse.Namespace) -> Iterator[Callable[[Progress], None] | None]:
+    """Show a progress bar where somebody looks; give what to tell it."""
+    if not sys.stderr.isatty() or options.no_progress or options.json:
         yield None
         return
     from puzzlefs.cli.progress import bar

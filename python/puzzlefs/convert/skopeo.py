@@ -26,15 +26,24 @@ _MESSAGE = re.compile(r'level=fatal msg="((?:[^"\\]|\\.)*)"')
 
 def skopeo_copy(source: str, destination: str, options: Sequence[str] = (), copy_options: Sequence[str] = ()) -> None:
     """Copy an image. Raises `UnsupportedError` without skopeo, `TransportError` with what skopeo says."""
+    _skopeo(f"copying {source} to {destination}", source, [*options, "copy", "--quiet", *copy_options], destination)
+
+
+def skopeo_manifest(source: str, inspect_options: Sequence[str] = ()) -> bytes:
+    """Return the manifest of an image, or the index of several, as it is. Raises as `skopeo_copy` does."""
+    return _skopeo(f"reading {source}", source, ["inspect", "--raw", *inspect_options])
+
+
+def _skopeo(doing: str, source: str, words: Sequence[str], *destination: str) -> bytes:
     skopeo = shutil.which("skopeo")
     if skopeo is None:
-        raise UnsupportedError(f"copying {source} to {destination} needs skopeo, which is not installed")
+        raise UnsupportedError(f"{doing} needs skopeo, which is not installed")
     # A policy says which signatures are demanded; without one skopeo refuses everything.
     policy = [] if any(os.path.exists(os.path.expanduser(path)) for path in _POLICIES) else ["--insecure-policy"]
-    command = [skopeo, *policy, *options, "copy", "--quiet", *copy_options, "--", source, destination]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = subprocess.run([skopeo, *policy, *words, "--", source, *destination], capture_output=True, check=False)
     if done.returncode:
-        raise TransportError(f"{source}: {_reason(done.stderr)}")
+        raise TransportError(f"{source}: {_reason(done.stderr.decode(errors='replace'))}")
+    return done.stdout
 
 
 def _reason(messages: str) -> str:

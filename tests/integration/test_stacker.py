@@ -1,0 +1,243 @@
+"""Stacker files built for real: what steps make, what they see, when they are done again, what is left behind."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from threading import Thread
+
+import pytest
+
+from puzzlefs import mountinfo
+from puzzlefs.image import Image
+from puzzlefs.store import Store
+from puzzlefs.verify_store import verify_store
+from tests.described import differing
+from tests.mounts import requires_fuse
+from tests.support import requires_root, run_puzzlefs
+
+BUSYBOX = shutil.which("busybox")
+HELLO = """
+hello-stacker:
+  from:
+    type: oci
+    url: BASE
+  run: |
+    mkdir -p /hello-stacker-app
+    echo 'echo "Hello Stacker!"' > /hello-stacker-app/hello.sh
+    chmod +x /hello-stacker-app/hello.sh
+  entrypoint: /hello-stacker-app/hello.sh
+"""
+
+pytestmark = [
+    pytest.mark.skipif(shutil.which("bwrap") is None, reason="bubblewrap is not installed"),
+    pytest.mark.skipif(shutil.which("umoci") is None, reason="umoci is not installed"),
+]
+
+
+def run(*words: object) -> None:
+    finished = subprocess.run([str(word) for word in words], capture_output=True, text=True, check=False)
+    assert finished.returncode == 0, finished.stderr
+
+
+@pytest.fixture(scope="module")
+def busybox(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """An ordinary OCI image in a layout: busybox, and a command to run."""
+    requires_root()
+    requires_fuse()
+    if (
+        BUSYBOX is None
+        or b"statically" not in subprocess.run(["file", BUSYBOX], capture_output=True, check=True).stdout
+    ):
+        pytest.skip("needs a static busybox (busybox-static)")
+    home = tmp_path_factory.mktemp("busybox")
+    layout, root = home / "layout", home / "bundle/rootfs"
+    run("umoci", "init", "--layout", layout)
+    run("umoci", "new", "--image", f"{layout}:base")
+    run("umoci", "unpack", "--image", f"{layout}:base", home / "bundle")
+    for name in ("bin", "etc", "tmp", "root"):
+        (root / name).mkdir()
+    shutil.copy(BUSYBOX, root / "bin/busybox")
+    (root / "etc/kept").write_text("kept\n")
+    run("chroot", root, "/bin/busybox", "--install", "-s", "/bin")
+    run("umoci", "repack", "--image", f"{layout}:base", home / "bundle")
+    run("umoci", "config", "--image", f"{layout}:base", "--config.env", "OLD=1", "--config.cmd", "sh")
+    return f"{layout}:base"
+
+
+class Project:
+    """A stacker file, its store, and what the last build said."""
+
+    def __init__(self, home: Path, base: str) -> None:
+        self.home, self.base = home, base
+        self.store = home / "store"
+        self.said = ""
+
+    def build(self, text: str, *options: object, code: int = 0, **environment: str) -> None:
+        """Build a file, in which BASE stands for the name of the busybox image."""
+        file = self.home / "stacker.yaml"
+        file.write_text(text.replace("BASE", self.base))
+        environment["XDG_CACHE_HOME"] = str(self.home / "cache")
+        done = run_puzzlefs("build", "-f", file, *options, self.store, check=False, environment=environment)
+        self.said = done.stderr.decode()
+        assert done.returncode == code, self.said
+        assert [mount for mount in mountinfo.mounts() if str(self.home).encode() in mount.mountpoint] == []
+        assert os.listdir(self.store / "blobs") == ["sha256"]
+
+    def image(self, tag: str) -> Image:
+        return Image.open(f"{self.store}:{tag}")
+
+    def content(self, tag: str, path: str) -> str:
+        return self.image(tag).open(path).read().decode()
+
+    @property
+    def steps(self) -> list[str]:
+        """The layers whose steps the last build did."""
+        return [line.split(": ")[1] for line in self.said.splitlines() if line.endswith(": running its step")]
+
+
+@pytest.fixture
+def project(tmp_path: Path, busybox: str) -> Project:
+    return Project(tmp_path, busybox)
+
+
+def test_the_file_of_the_talk(project: Project) -> None:
+    """The base in one layer, what the step made in another; it runs; an unchanged step is not done again."""
+    project.build(HELLO)
+    image = project.image("hello-stacker")
+    root = project.home / "root"
+    image.extract(root)
+    done = subprocess.run(["chroot", root, "/hello-stacker-app/hello.sh"], capture_output=True, check=True)
+    assert done.stdout == b"Hello Stacker!\n"
+    assert image.config is not None
+    assert image.config["config"]["Entrypoint"] == ["/hello-stacker-app/hello.sh"]
+    assert "Cmd" not in image.config["config"] and "OLD=1" in image.config["config"]["Env"]
+    tags = [tag for tag, _ in Store.open(project.store).tags()]
+    assert len(tags) == 2 and tags[0].startswith("stacker-base-") and tags[1] == "hello-stacker"
+    added = {path for path, _, _ in differing(image, project.image(tags[0]))}
+    assert added == {b"", b"hello-stacker-app", b"hello-stacker-app/hello.sh"}
+    assert verify_store(project.store).problems == []
+    project.build(HELLO)
+    assert (project.steps, project.image("hello-stacker").descriptor.digest) == ([], image.descriptor.digest)
+
+
+COPY = "a:\n  from: {type: oci, url: BASE}\n  imports: file\n  run: cat /stacker/imports/file > /copy\n"
+
+
+def test_when_a_step_is_done_again(project: Project) -> None:
+    """For another script, import or base, and on demand; not for another entrypoint."""
+    (project.home / "file").write_text("1")
+    for text, steps in (
+        (COPY, ["a"]),
+        (COPY, []),
+        (COPY + "  entrypoint: x\n  labels: {l: '1'}\n", []),
+        (COPY.replace("/copy", "/other"), ["a"]),
+        (COPY, []),
+        (COPY + "b:\n  from: {type: built, tag: a}\n  run: mv copy moved\n", ["b"]),
+    ):
+        project.build(text)
+        assert project.steps == steps, text
+    project.build(COPY, "--no-cache")
+    assert project.steps == ["a"]
+    (project.home / "file").write_text("2")
+    project.build(COPY + "b:\n  from: {type: built, tag: a}\n  run: mv copy moved\n")
+    assert project.steps == ["a", "b"]
+    assert project.content("b", "moved") == "2"
+
+
+def test_reproducible(project: Project, tmp_path: Path, busybox: str) -> None:
+    """The same digest on another day, in another store."""
+    other = Project(tmp_path / "other", busybox)
+    other.home.mkdir()
+    for each in (project, other):
+        each.build(HELLO, SOURCE_DATE_EPOCH="1700000000")
+        time.sleep(1.1)
+    assert project.image("hello-stacker").verity == other.image("hello-stacker").verity
+
+
+SEEN = """
+a:
+  from: {type: oci, url: BASE}
+  run: |
+    env > /seen
+    id -u >> /seen
+    readlink /proc/self/ns/user >> /seen
+    touch /etc/kept
+    chown 12:34 /etc/kept
+    ls -a / /stacker > /listed
+    ! touch /stacker/imports/x
+"""
+
+
+def test_what_a_step_sees(project: Project) -> None:
+    """Root of a user namespace of its own, and no variables of the caller's; nothing that it was given stays."""
+    project.build(SEEN, SECRET="1")
+    seen = project.content("a", "seen").splitlines()
+    names = {line.partition("=")[0] for line in seen if "=" in line}
+    allowed = {"HOME", "PATH", "STACKER_LAYER_NAME", "PWD", "SHLVL", "TERM", "_", "OLDPWD"}
+    assert {name for name in names if "proxy" not in name.lower()} <= allowed
+    assert "STACKER_LAYER_NAME=a" in seen and "0" in seen
+    assert seen[-1] != os.readlink("/proc/self/ns/user")
+    image = project.image("a")
+    assert image.index.stat(image.resolve("etc/kept"))[3:5] == (12, 34)
+    assert {b"stacker", b"dev", b"proc", b"sys", b"etc/resolv.conf"} & {path for path, _ in image.walk()} == set()
+
+
+class _Quiet(SimpleHTTPRequestHandler):
+    def log_message(self, *_: object) -> None:
+        """Say nothing."""
+
+
+@contextmanager
+def served(directory: Path) -> Iterator[str]:
+    """Serve a directory on this machine for a while; give its URL."""
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(_Quiet, directory=directory)) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+IMPORTS = """
+a:
+  from: {type: scratch}
+  imports:
+    - path: file
+      dest: /opt/
+      mode: 0640
+      uid: 5
+      gid: 6
+    - {path: tree, dest: /tree}
+b:
+  from: {type: oci, url: BASE}
+  imports: ['stacker://a/opt/file', 'stacker://a/tree', {path: 'URL/remote', hash: HASH, dest: /remote}]
+  run: cp -a /stacker/imports/tree /stacker/imports/file /tmp
+"""
+
+
+def test_imports(project: Project) -> None:
+    """Files and directories from here, from other layers and from a server, for the step and for the image."""
+    (project.home / "file").write_text("file")
+    (project.home / "tree/below").mkdir(parents=True)
+    (project.home / "tree/below/x").write_text("x")
+    (project.home / "tree/link").symlink_to("below/x")
+    (project.home / "remote").write_text("remote")
+    digest = (
+        subprocess.run(["sha256sum", project.home / "remote"], capture_output=True, check=True).stdout[:64].decode()
+    )
+    with served(project.home) as url:
+        text = IMPORTS.replace("URL", url)
+        project.build(text.replace("HASH", digest))
+        project.build(text.replace("HASH", "0" * 64), code=1)
+        assert f"its SHA-256 is {digest}, not {'0' * 64}" in project.said
+    image = project.image("a")
+    assert image.index.stat(image.resolve("opt/file"))[2:5] == (0o640, 5, 6)
+    assert project.content("a", "tree/link") == "x"
+    assert [project.content("b", f"tmp/{name}") for name in ("file", "tree/link")] == ["file", "x"]
+    assert project.content("b", "remote") == "remote"
