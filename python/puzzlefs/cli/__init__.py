@@ -17,6 +17,8 @@ VERBS = {
     "convert": ("convert", "convert an image of layers, or a tar archive"),
     "commit": ("commit", "make an image of what was changed in a writable mount"),
     "mount": ("mount", "mount an image"),
+    "run": ("run", "run an image in a container"),
+    "bundle": ("bundle", "make a bundle for a container runtime"),
     "umount": ("umount", "unmount an image"),
     "extract": ("extract", "unpack an image into a directory"),
     "verify": ("verify", "recompute every digest of an image"),
@@ -77,7 +79,14 @@ def _run(words: list[str]) -> int:
     if words[0] not in VERBS:
         print(f"puzzlefs: no such command: {words[0]}\n\n{_usage()}", file=sys.stderr)
         return 2
-    options = parser_for(words[0]).parse_args(words[1:])
+    parser, arguments, command = parser_for(words[0]), words[1:], list[str]()
+    if "--" in arguments and parser.get_default("takes_command"):
+        # argparse finds no positional arguments behind options that follow others.
+        at = arguments.index("--")
+        arguments, command = arguments[:at], arguments[at + 1 :]
+    options = parser.parse_args(arguments)
+    if command:
+        options.command = command
     code: int = options.run(options)
     return code
 

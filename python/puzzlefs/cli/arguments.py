@@ -25,12 +25,17 @@ def add_config_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options that `runtime_config` reads, and `--annotation`."""
     group = parser.add_argument_group("how to run the image")
     group.add_argument("--annotation", action="append", default=[], metavar="K=V", help="annotation of the manifest")
+    group.add_argument("--cmd", metavar="WORDS", help="default arguments of the program, as for --entrypoint")
+    group.add_argument("--label", action="append", default=[], metavar="K=V", help="label of the config")
+    add_runtime_arguments(group)
+
+
+def add_runtime_arguments(group: argparse._ActionsContainer) -> None:
+    """Add the options of `runtime_config` that matter to who runs an image, too."""
     group.add_argument("--env", action="append", default=[], metavar="K=V", help="environment variable")
     group.add_argument("--entrypoint", metavar="WORDS", help="program to run: words as in a shell, or a JSON list")
-    group.add_argument("--cmd", metavar="WORDS", help="its default arguments, likewise")
     group.add_argument("--workdir", metavar="DIR", help="working directory")
     group.add_argument("--user", metavar="USER", help="user, or user:group")
-    group.add_argument("--label", action="append", default=[], metavar="K=V", help="label of the config")
 
 
 def runtime_config(options: argparse.Namespace) -> RuntimeConfig:

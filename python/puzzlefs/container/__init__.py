@@ -1,0 +1,1 @@
+"""Running images: bundles for container runtimes, and containers from them."""
