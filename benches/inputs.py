@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from benches import trees
-from benches.known import BOTH, PEERS, QUICK
+from benches.known import BOTH, LARGE, PEERS, QUICK
 from benches.peer import Peer
 from benches.scenarios import SCENARIOS, Scenario
 
@@ -40,7 +40,7 @@ INPUTS = {
     chosen.name: chosen
     for chosen in (
         Input("debian", trees.debian, PEERS, SCENARIOS, rounds=7, patience=25),
-        Input("duplicates", trees.duplicates, PEERS, OF_A_TREE, rounds=5, patience=50),
+        Input("duplicates", trees.duplicates, LARGE, OF_A_TREE, rounds=5, patience=50),
         Input("fallback", trees.debian, BOTH, COMMANDS, rounds=3, patience=60),
         Input("quick", trees.small, QUICK, scenarios("build", "mount", "tar", "random"), rounds=3, patience=8),
     )
