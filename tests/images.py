@@ -9,10 +9,11 @@ from typing import NamedTuple
 
 from puzzlefs import constants
 from puzzlefs._native import Backend, load
+from puzzlefs.digests import DigestTable
 from puzzlefs.oci import EMPTY_CONFIG, EMPTY_DESCRIPTOR, Descriptor, Manifest, canonical
 from puzzlefs.records import VERITY, Kind
 from puzzlefs.store import Store
-from puzzlefs.tables import DigestTable, Inode, write_vector
+from puzzlefs.tables import Inode, write_vector
 from puzzlefs.vfs import Filesystem
 
 TAG = "t"

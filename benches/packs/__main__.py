@@ -1,7 +1,7 @@
 """Measure packs on a series of states of a Debian system: `python -m benches.packs`, or `make bench-packs`.
 
-Needs root. Figures are kept in build/packs/results.json, so that parts can be measured at different times;
---write makes docs/packs.md and its plots of what is kept.
+Needs root. Figures are kept in build/packs/results.json, so that parts can be measured at different times, and
+docs/packs.md and its pictures are written of what is kept.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from types import FrameType
 
 from benches.facts import machine
 from benches.mounts import memory_filesystem, unmount_below
-from benches.packs import reads, sizes, states
+from benches.packs import document, reads, sizes, states, unique
 from benches.packs.candidates import CANDIDATES
 from benches.packs.kept import Kept
 from benches.peer import Peer
@@ -26,7 +26,7 @@ from benches.process import ROOT, adopt_orphans, reap
 from benches.trees import warm
 
 BASE = ROOT / "build/packs"
-PARTS = ("series", "branches", "reads")
+PARTS = ("series", "branches", "reads", "unique")
 
 
 def options() -> argparse.Namespace:
@@ -36,9 +36,12 @@ def options() -> argparse.Namespace:
     parser.add_argument("--candidates", metavar="NAME,...", help=f"of {', '.join(CANDIDATES)}")
     parser.add_argument("--rounds", type=int, default=3, help="of reads")
     parser.add_argument("--trees", type=Path, default=BASE / "trees", help="where the states are, or will be")
-    parser.add_argument("--write", action="store_true", help="write docs/packs.md and its plots")
+    parser.add_argument("--steps", metavar="NAME,...", default=",".join(unique.STEPS), help="of unique")
+    parser.add_argument("--bytes", type=int, default=unique.SIZE, help="of unique")
+    parser.add_argument("--report", action="store_true", help="measure nothing, write docs/packs.md")
     chosen = parser.parse_args()
-    for names, known in ((chosen.parts, PARTS), (chosen.candidates, CANDIDATES)):
+    choices = ((chosen.parts, PARTS), (chosen.candidates, CANDIDATES), (chosen.steps, unique.STEPS))
+    for names, known in choices:
         if unknown := set(names.split(",") if names else ()) - set(known):
             parser.error(f"unknown: {', '.join(sorted(unknown))}")
     return chosen
@@ -46,9 +49,17 @@ def options() -> argparse.Namespace:
 
 def main() -> None:
     """Measure, then write."""
+    chosen = options()
+    kept = Kept(BASE / "results.json")
+    if not chosen.report:
+        run(chosen, kept)
+    document.write(kept)
+
+
+def run(chosen: argparse.Namespace, kept: Kept) -> None:
+    """Measure what the command line asks for."""
     if os.geteuid() != 0:
         sys.exit("mounting needs root")
-    chosen = options()
     signal.signal(signal.SIGTERM, stop)
     adopt_orphans()
     work = BASE / "work"
@@ -56,7 +67,6 @@ def main() -> None:
     shutil.rmtree(work, ignore_errors=True)
     work.mkdir(parents=True)
     peers = [CANDIDATES[name] for name in chosen.candidates.split(",")] if chosen.candidates else [*CANDIDATES.values()]
-    kept = Kept(BASE / "results.json")
     kept.facts = {"machine": machine(), "date": time.strftime("%Y-%m-%d", time.gmtime())}
     try:
         with memory_filesystem(work):
@@ -85,6 +95,8 @@ def measure(chosen: argparse.Namespace, peers: Sequence[Peer], work: Path, kept:
                 kept.put(topic, peer.name, growth)
     if "reads" in parts:
         measure_reads(chosen, peers, work, kept)
+    if "unique" in parts:
+        unique.measure(unique.Place(BASE / "unique", chosen.bytes), chosen.steps.split(","), kept)
 
 
 def measure_reads(chosen: argparse.Namespace, peers: Sequence[Peer], work: Path, kept: Kept) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from benches.known import Casync, Erofs, KernelSquashfs, Ours, Tar
 from benches.peer import Peer, Words
 from benches.rows import KIB, MIB
+from puzzlefs._native import native
 
 AVERAGES = (MIB // 4, MIB // 2, MIB, 2 * MIB, 4 * MIB, 8 * MIB)
 FRAMES = (128 * KIB, 256 * KIB, 512 * KIB, MIB)
@@ -82,12 +83,21 @@ CANDIDATES: dict[str, Peer] = {peer.name: peer for peer in (CHUNKS, DEFAULT, *gr
 
 
 def manifest(place: Path) -> tuple[int, int]:
-    """Return the size of the manifest of the image in `place`, and how many blobs it lists."""
+    """Return the size of the manifest of the image in `place`, and how many blobs it lists besides the rootfs."""
+    content = _manifest(place)
+    return len(content), len(json.loads(content)["layers"]) - 1
+
+
+def pinned(place: Path) -> str:
+    """Return the digest by which the image in `place` can be pinned."""
+    return native.verity_digest(_manifest(place)).hex()
+
+
+def _manifest(place: Path) -> bytes:
     index = json.loads((place / "oci/index.json").read_bytes())
-    descriptor = next(
-        entry
+    (digest,) = (
+        str(entry["digest"])
         for entry in index["manifests"]
         if entry.get("annotations", {}).get("org.opencontainers.image.ref.name") == TAG
     )
-    content = json.loads((place / "oci/blobs/sha256" / descriptor["digest"].removeprefix("sha256:")).read_bytes())
-    return descriptor["size"], len(content["layers"]) - 1
+    return (place / "oci/blobs/sha256" / digest.removeprefix("sha256:")).read_bytes()

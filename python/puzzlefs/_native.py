@@ -282,6 +282,9 @@ class Backend(Protocol):
     def hash_bytes(self, data: bytes) -> tuple[bytes, bytes]:
         """Return (sha256, fs-verity digest) of `data`, in one pass."""
 
+    def sync_filesystem(self, fd: int) -> None:
+        """Bring all that was written to a file's filesystem to stable storage: syncfs(2). Raises `OSError`."""
+
     def compress(self, data: bytes, frame_size: int) -> bytes:
         """Return `data` as Zstandard frames of `frame_size` bytes at level 3 and a seek table.
 
@@ -295,6 +298,12 @@ class Backend(Protocol):
         """Return the content of a seekable Zstandard blob of any frame size.
 
         Raises `CorruptImageError` with one of the texts of docs/format.md §10.
+        """
+
+    def parse_json(self, data: bytes) -> Any:
+        """Return the value of a JSON document, the very one that `json.loads` gives.
+
+        Raises `ValueError` for what is no JSON, `RecursionError` for what is nested too deep.
         """
 
     def decode_rootfs(self, rootfs: bytes) -> RawRootfs:

@@ -1,7 +1,7 @@
 """The compiled backend. `puzzlefs._native` says what each name promises; this is its shape."""
 
 from collections.abc import Sequence
-from typing import final
+from typing import Any, final
 
 from puzzlefs._native import InodeStat, RawRootfs, RawVector, ScannedTree, Unpacked
 from puzzlefs.rows import ScanRules, Vector
@@ -21,7 +21,9 @@ __all__ = [
     "encode_rootfs",
     "hash_bytes",
     "hash_file",
+    "parse_json",
     "scan_tree",
+    "sync_filesystem",
     "verity_digest",
 ]
 
@@ -34,11 +36,19 @@ def verity_digest(data: bytes) -> bytes: ...
 def hash_bytes(data: bytes) -> tuple[bytes, bytes]: ...
 def hash_file(fd: int) -> tuple[int, bytes, bytes]: ...
 
+# sync
+
+def sync_filesystem(fd: int) -> None: ...
+
 # codec
 
 def compress(data: bytes, frame_size: int) -> bytes: ...
 def compress_upstream(data: bytes) -> bytes: ...
 def decompress(data: bytes) -> bytes: ...
+
+# json
+
+def parse_json(data: bytes) -> Any: ...
 
 # metadata
 

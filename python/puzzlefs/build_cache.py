@@ -12,10 +12,9 @@ import stat
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from hashlib import sha256
-from pathlib import Path
 
 from puzzlefs import __version__
+from puzzlefs._native import native
 
 _SUFFIX = ".trace"
 _UNFINISHED = ".tmp"
@@ -26,11 +25,12 @@ _UNFINISHED_SECONDS = 3600
 _TICK_NANOSECONDS = 2_000_000_000
 
 
-def default_directory() -> Path:
-    """Return $XDG_CACHE_HOME/puzzlefs/builds, or the same below ~/.cache."""
-    home = os.environ.get("XDG_CACHE_HOME", "")
-    base = Path(home) if home.startswith("/") else Path.home() / ".cache"
-    return base / "puzzlefs" / "builds"
+def default_directory() -> str | None:
+    """Return $XDG_CACHE_HOME/puzzlefs/builds, or the same below ~/.cache, None for a user without a home."""
+    base = os.environ.get("XDG_CACHE_HOME", "")
+    if not base.startswith("/"):
+        base = os.path.expanduser("~/.cache")
+    return os.path.join(base, "puzzlefs", "builds") if base.startswith("/") else None
 
 
 def horizon() -> int:
@@ -45,7 +45,9 @@ class BuildCache:
     form       all that decides how a chunk is stored, besides its bytes
     """
 
-    def __init__(self, directory: Path, store: Path, tree: Path, form: str) -> None:
+    def __init__(
+        self, directory: str | os.PathLike[str], store: str | os.PathLike[str], tree: str | os.PathLike[str], form: str
+    ) -> None:
         self._directory = directory
         self._prefix = _name(os.path.realpath(store), form, __version__)
         self._file = f"{self._prefix}-{_name(os.path.realpath(tree))}{_SUFFIX}"
@@ -62,13 +64,13 @@ class BuildCache:
 
     def save(self, trace: bytes) -> None:
         """Keep a trace, in one step, and delete what is too much. Raises `OSError`."""
-        self._directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+        os.makedirs(self._directory, exist_ok=True, mode=0o700)
         with self._opened() as at:
             unfinished = f"{os.urandom(8).hex()}{_UNFINISHED}"
             flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
             try:
                 with open(os.open(unfinished, flags, 0o600, dir_fd=at), "wb") as file:
-                    file.write(sha256(trace).digest() + trace)
+                    file.write(native.hash_bytes(trace)[0] + trace)
                 os.rename(unfinished, self._file, src_dir_fd=at, dst_dir_fd=at)
             except OSError:
                 with suppress(OSError):
@@ -89,7 +91,7 @@ class BuildCache:
 
 
 def _name(*parts: str) -> str:
-    return sha256(b"\0".join(map(os.fsencode, parts))).hexdigest()[:32]
+    return native.hash_bytes(b"\0".join(map(os.fsencode, parts)))[0].hex()[:32]
 
 
 def _is_private(status: os.stat_result) -> bool:
@@ -108,7 +110,7 @@ def _read(at: int, name: str) -> bytes:
         if not stat.S_ISREG(status.st_mode) or not _is_private(status) or status.st_size > _BYTE_LIMIT:
             return b""
         digest, trace = file.read(32), file.read(status.st_size)
-    return trace if sha256(trace).digest() == digest else b""
+    return trace if native.hash_bytes(trace)[0] == digest else b""
 
 
 def _listed(at: int, suffix: str = _SUFFIX) -> list[tuple[float, int, str]]:

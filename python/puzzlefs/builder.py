@@ -4,23 +4,22 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
 from enum import StrEnum
-from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from puzzlefs import build_cache, constants, rootfs
 from puzzlefs._native import native
 from puzzlefs.build_cache import BuildCache
+from puzzlefs.durability import Durability
 from puzzlefs.errors import UsageError
-from puzzlefs.image import Image
-from puzzlefs.names import DIGEST, ImageName, check_tag
+from puzzlefs.names import ImageName, check_tag, is_digest
 from puzzlefs.oci import EMPTY_CONFIG, EMPTY_DESCRIPTOR, Descriptor, Manifest, Platform, canonical
 from puzzlefs.records import Times
 from puzzlefs.rootfs import Base
 from puzzlefs.runtime_config import RuntimeConfig, config_document
 from puzzlefs.scan import MtimeRule, ScanOptions, scan
-from puzzlefs.store import Durability, Store
+from puzzlefs.store import Store
 from puzzlefs.stream import (
     FRAME_COMPRESSION,
     NO_COMPRESSION,
@@ -39,8 +38,7 @@ class Profile(StrEnum):
     UPSTREAM = "upstream"
 
 
-@dataclass(frozen=True, slots=True)
-class BuildOptions:
+class BuildOptions(NamedTuple):
     """Everything about a build but what and where.
 
     base         tag, or digest of a manifest, in the same store to build a delta upon
@@ -62,16 +60,15 @@ class BuildOptions:
     scan: ScanOptions | None = None
     all_root: bool = False
     jobs: int = 0
-    annotations: Mapping[str, str] = field(default_factory=dict)
-    runtime: RuntimeConfig = field(default_factory=RuntimeConfig)
+    annotations: Mapping[str, str] = MappingProxyType({})
+    runtime: RuntimeConfig = RuntimeConfig()
     platform: Platform | None = None
     durability: Durability = Durability.COMMIT
-    cache: Path | None = None
+    cache: str | os.PathLike[str] | None = None
     tagged: bool = True
 
 
-@dataclass(frozen=True, slots=True)
-class BuildResult:
+class BuildResult(NamedTuple):
     """What was built.
 
     digest           fs-verity digest of the manifest in hex, by which the image can be pinned
@@ -98,11 +95,11 @@ class BuildResult:
 
     def document(self) -> dict[str, Any]:
         """Return the result as `--json` prints it."""
-        return asdict(self)
+        return self._asdict()
 
 
 def build(
-    rootfs: str | Path,
+    rootfs: str | os.PathLike[str],
     name: str | ImageName,
     options: BuildOptions | None = None,
     progress: Callable[[Progress], None] | None = None,
@@ -116,7 +113,7 @@ def build(
     if parsed.is_digest:
         raise UsageError(f"{parsed}: a build needs a tag, not a digest")
     check_tag(parsed.reference)
-    return Build(Path(rootfs), parsed, options or BuildOptions(), progress).run()
+    return Build(os.fspath(rootfs), parsed, options or BuildOptions(), progress).run()
 
 
 class Files(NamedTuple):
@@ -134,7 +131,7 @@ class Build:
 
     def __init__(
         self,
-        rootfs: Path,
+        rootfs: str,
         name: ImageName,
         options: BuildOptions,
         progress: Callable[[Progress], None] | None = None,
@@ -147,16 +144,16 @@ class Build:
         self.sync = options.durability is Durability.BLOB
         compressed = UPSTREAM_COMPRESSION if self.upstream else FRAME_COMPRESSION
         self.compression = compressed if options.compression else NO_COMPRESSION
-        self.cache = options.cache and BuildCache(options.cache, name.layout, rootfs, str(self.compression))
+        self.cache = options.cache and BuildCache(options.cache, name.directory, rootfs, str(self.compression))
         self.notices: list[str] = []
         self.inodes = 0
 
     def run(self) -> BuildResult:
         """Build the image."""
-        _check_places(self.rootfs, self.name.layout)
+        _check_places(self.rootfs, self.name.directory)
         horizon = build_cache.horizon()
         files = self.read()
-        store = Store.create(self.name.layout)
+        store = Store.create(self.name.directory)
         base = self.open_base()
         with store.unfinished() as unfinished:
             stream = self.store_stream(store, unfinished, files, horizon)
@@ -188,15 +185,17 @@ class Build:
     def open_base(self) -> Base | None:
         if self.options.base is None:
             return None
-        reference = self.options.base
-        if not DIGEST.match(reference):
-            check_tag(reference)
-        return Base.of(Image.open(ImageName(self.name.layout, reference)))
+        from puzzlefs.image import Image
 
-    def store_stream(self, store: Store, unfinished: Path, files: Files, horizon: int) -> Stream:
+        reference = self.options.base
+        if not is_digest(reference):
+            check_tag(reference)
+        return Base.of(Image.open(ImageName(self.name.directory, reference)))
+
+    def store_stream(self, store: Store, unfinished: str, files: Files, horizon: int) -> Stream:
         writer = stream_writer(
             os.path.realpath(os.fsencode(self.rootfs)),
-            os.fsencode(store.blobs),
+            os.fsencode(store.blob_directory),
             os.fsencode(unfinished),
             compression=self.compression,
             jobs=self.options.jobs,
@@ -230,12 +229,12 @@ class Build:
         manifest = Manifest(described, tuple(layers), self.options.annotations)
         return canonical(manifest.document(artifact=not self.upstream)), config
 
-    def publish(self, store: Store, unfinished: Path, contents: Sequence[bytes]) -> int:
+    def publish(self, store: Store, unfinished: str, contents: Sequence[bytes]) -> int:
         """Store blobs, the manifest last, and tag it; return how many bytes were new."""
         new_bytes = sum(len(content) for content in contents if store.put(content, unfinished, self.sync))
         manifest = Descriptor.of(constants.MANIFEST, contents[-1], platform=self.platform.document())
         if self.options.tagged:
-            store.tag(self.name.reference, manifest, self.options.durability)
+            store.tag(self.name.reference, manifest, sync=self.options.durability.syncs)
         return new_bytes
 
     def result(
@@ -287,8 +286,8 @@ def mtime_rule(mode: str | int, epoch: int | None) -> MtimeRule:
     return MtimeRule(Times.KEEP) if epoch is None or mode == "keep" else MtimeRule(Times.AT_MOST, epoch)
 
 
-def _check_places(tree: Path, layout: Path) -> None:
-    if not tree.is_dir():
+def _check_places(tree: str, layout: str) -> None:
+    if not os.path.isdir(tree):
         raise UsageError(f"{tree}: not a directory")
     root, store = os.path.realpath(tree), os.path.realpath(layout)
     if os.path.commonpath([root, store]) == root:

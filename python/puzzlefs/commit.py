@@ -5,18 +5,18 @@ from __future__ import annotations
 import os
 from array import array
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from pathlib import Path
 
 from puzzlefs import records
 from puzzlefs._native import native
 from puzzlefs.builder import Build, BuildOptions, BuildResult, Files, Profile
+from puzzlefs.digests import DigestTable
 from puzzlefs.errors import UsageError
 from puzzlefs.image import Image
 from puzzlefs.names import ImageName, check_tag
 from puzzlefs.rootfs import Base, verity_rows
 from puzzlefs.stream import Progress, Stream
-from puzzlefs.tables import Chunk, DigestTable, write_vector
+from puzzlefs.tables import Chunk, write_vector
 from puzzlefs.upper import TRUSTED, USER, merge
 
 
@@ -40,8 +40,8 @@ def commit(
     check_tag(name.reference)
     if os.path.realpath(name.directory) != os.path.realpath(base.store.directory):
         raise UsageError(f"{name}: the base {base.name} is in another store")
-    chosen = replace(options or BuildOptions(), base=base.descriptor.digest, profile=Profile.OCI, cache=None)
-    return _Commit(Path(upper), base, name, chosen, progress, USER if user_marks else TRUSTED).run()
+    chosen = (options or BuildOptions())._replace(base=base.descriptor.digest, profile=Profile.OCI, cache=None)
+    return _Commit(os.fspath(upper), base, name, chosen, progress, USER if user_marks else TRUSTED).run()
 
 
 class _Commit(Build):
@@ -49,7 +49,7 @@ class _Commit(Build):
 
     def __init__(
         self,
-        upper: Path,
+        upper: str,
         base: Image,
         name: ImageName,
         options: BuildOptions,

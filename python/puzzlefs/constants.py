@@ -33,6 +33,8 @@ VERITY_BLOCK: Final = 4096
 ZSTD_LEVEL: Final = 3
 UPSTREAM_FRAME_SIZE: Final = 4 * KIB
 FRAME_SIZE: Final = 64 * KIB
+# Bytes of a package's files from which on it shares no pack with another.
+GROUP_SIZE_MIN: Final = 256 * KIB
 # What a reader accepts in one frame; it bounds the memory of one decompression.
 FRAME_SIZE_LIMIT: Final = 16 * MIB
 STORED_FRAME_LIMIT: Final = 32 * MIB

@@ -160,8 +160,8 @@ class _Word:
 
 def _name_process(name: str) -> None:
     """Let `unmount` find this process by the name that it now has."""
-    with suppress(OSError), open("/proc/self/comm", "w", encoding="ascii") as comm:
-        comm.write(name)
+    with suppress(OSError), open("/proc/self/comm", "wb") as comm:
+        comm.write(name.encode())
 
 
 def work(descriptor: int, request: Request, image: Image | None = None) -> int:

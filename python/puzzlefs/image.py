@@ -8,10 +8,10 @@ from functools import cached_property
 
 from puzzlefs import constants
 from puzzlefs._native import native
+from puzzlefs.background import Background
 from puzzlefs.errors import IntegrityError, NotFoundError
 from puzzlefs.names import ImageName, parse_verity
 from puzzlefs.oci import Descriptor, Manifest, Platform, parse_object
-from puzzlefs.records import Kind
 from puzzlefs.store import Store
 
 TYPE_CHECKING = False
@@ -62,6 +62,7 @@ class Image:
         self.content = content
         self.manifest = Manifest.parse(content)
         self.pinned = pinned
+        self._loading: Background | None = None
 
     open = _Open()
 
@@ -106,6 +107,13 @@ class Image:
     @cached_property
     def index(self) -> Index:
         """The merged tree of the image's layers."""
+        return self._load_index() if self._loading is None else self._loading.result()
+
+    def load(self) -> None:
+        """Begin to load the index beside whatever the caller does next; `index` waits for it, and raises its errors."""
+        self._loading = Background(self._load_index)
+
+    def _load_index(self) -> Index:
         return native.Index(self.rootfs)
 
     def reader(self, verify: int | None = None, cache_size: int = CACHE_SIZE) -> Reader:
@@ -146,6 +154,8 @@ class Image:
         Symbolic links are followed inside the image, the last component's only with `follow`.
         Raises `NotFoundError`.
         """
+        from puzzlefs.records import Kind
+
         pending = _components(os.fsencode(path))
         trail, links = [1], 0
         while pending:
@@ -177,6 +187,8 @@ class Image:
 
     def _open_file(self, path: str | bytes | Path) -> io.BufferedReader:
         """Open a regular file of the image for reading in binary."""
+        from puzzlefs.records import Kind
+
         ino = self.resolve(path)
         stat = self.index.stat(ino)
         if stat[1] != Kind.FILE:

@@ -98,8 +98,8 @@ def unmount_lazily(server: type[FuseServer], mountpoint: str) -> None:
 def raise_read_ahead(mount: Mount) -> None:
     """Let the kernel read 1 MiB ahead, which quadruples sequential reads; only root may, and none must."""
     try:
-        with open(f"/sys/class/bdi/{mount.device}/read_ahead_kb", "w", encoding="ascii") as setting:
-            setting.write(f"{_READ_AHEAD_KIB}\n")
+        with open(f"/sys/class/bdi/{mount.device}/read_ahead_kb", "wb") as setting:
+            setting.write(b"%d\n" % _READ_AHEAD_KIB)
     except OSError:
         pass
 

@@ -214,8 +214,8 @@ def _fork(request: Request, image: Image) -> None:
     try:
         # Before the fork: what is wrong with the image is this process's own error, and in the other one
         # each page that loading touches would have to be copied first.
-        _ = image.index
         daemon.load_server()
+        _ = image.index
     except Exception:
         say_failed(request.fifo)
         raise

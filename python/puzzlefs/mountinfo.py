@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Iterator
 from contextlib import suppress
 
 from puzzlefs.value import Value
 
 TABLE = "/proc/self/mountinfo"
-_ESCAPE = re.compile(rb"\\([0-7]{3})")
+_OCTAL = frozenset(b"01234567")
+_ESCAPE_LENGTH = 3
 
 
 class Mount(Value):
@@ -131,8 +131,13 @@ def kind_of(path: str | os.PathLike[str]) -> str:
 
 def unescape(field: bytes) -> bytes:
     """Undo the octal escapes of space, tab, newline and backslash."""
-    return _ESCAPE.sub(_byte, field)
+    start, *parts = field.split(b"\\")
+    return start + b"".join(map(_unescaped, parts))
 
 
-def _byte(escape: re.Match[bytes]) -> bytes:
-    return bytes([int(escape[1], 8) & 0xFF])
+def _unescaped(part: bytes) -> bytes:
+    """Return what stands for a backslash and `part`, which has none."""
+    digits, rest = part[:_ESCAPE_LENGTH], part[_ESCAPE_LENGTH:]
+    if len(digits) < _ESCAPE_LENGTH or not _OCTAL.issuperset(digits):
+        return b"\\" + part
+    return bytes([int(digits, 8) & 0xFF]) + rest

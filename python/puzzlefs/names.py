@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 
 from puzzlefs.errors import UsageError
 from puzzlefs.value import Value
@@ -12,9 +11,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from pathlib import Path
 
-DIGEST = re.compile(r"sha256:[0-9a-f]{64}\Z")
-# The reference grammar of the OCI image layout, without "/" so that a directory never looks like a tag.
-_TAG = re.compile(r"[A-Za-z0-9]+(?:(?:[-._:@+]|--)[A-Za-z0-9]+)*\Z")
+_HEX = frozenset("0123456789abcdef")
+_VERITY_LENGTH = 64
 
 
 class ImageName(Value):
@@ -32,11 +30,11 @@ class ImageName(Value):
         bare = text.removeprefix("oci:")
         directory, at, digest = bare.rpartition("@sha256:")
         if at and "/" not in digest:
-            if not directory or not DIGEST.match(f"sha256:{digest}"):
+            if not directory or not is_digest(f"sha256:{digest}"):
                 raise UsageError(f"{text!r} is not an image name: DIR@sha256: and 64 hexadecimal digits are expected")
             return cls(directory, f"sha256:{digest}")
         directory, colon, tag = bare.rpartition(":")
-        if not colon or not directory or not _TAG.match(tag):
+        if not colon or not directory or not is_tag(tag):
             raise UsageError(f"{text!r} is not an image name: DIR:TAG or DIR@sha256:HEX is expected")
         return cls(directory, tag)
 
@@ -56,15 +54,33 @@ class ImageName(Value):
         return f"{self.directory}{'@' if self.is_digest else ':'}{self.reference}"
 
 
+def is_digest(text: str) -> bool:
+    """Tell whether `text` is `sha256:` and 64 hexadecimal digits in lower case."""
+    digits = text.removeprefix("sha256:")
+    return len(text) == len("sha256:") + 64 and len(digits) == 64 and _HEX.issuperset(digits)
+
+
+def is_tag(text: str) -> bool:
+    """Tell whether `text` may name an image.
+
+    The grammar is that of references in the OCI image layout, `alnum+ (sep alnum+)*` where sep is one of
+    `-._:@+` or `--`, without "/" so that a directory never looks like a tag.
+    """
+    words = text.replace("--", "-")
+    for separator in "._:@+":
+        words = words.replace(separator, "-")
+    return text.isascii() and all(word.isalnum() for word in words.split("-"))
+
+
 def check_tag(tag: str) -> str:
     """Return `tag` where it may name an image. Raises `UsageError`."""
-    if not _TAG.match(tag):
+    if not is_tag(tag):
         raise UsageError(f"{tag!r} is not a tag")
     return tag
 
 
 def parse_verity(text: str) -> bytes:
     """Return the 32 bytes of a fs-verity digest written in hex. Raises `UsageError`."""
-    if not re.fullmatch(r"[0-9a-fA-F]{64}", text):
+    if len(text) != _VERITY_LENGTH or not _HEX.issuperset(text.lower()):
         raise UsageError(f"{text!r} is not a fs-verity digest: 64 hexadecimal digits are expected")
     return bytes.fromhex(text)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import os
 
 from puzzlefs import constants
 from puzzlefs._native import native
 from puzzlefs.errors import CorruptImageError
-from puzzlefs.names import DIGEST
+from puzzlefs.names import is_digest
 from puzzlefs.value import Value
 
 TYPE_CHECKING = False
@@ -82,7 +81,7 @@ class Descriptor(Value):
         platform = document.get("platform")
         if not isinstance(media_type, str):
             raise CorruptImageError("descriptor: no media type")
-        if not isinstance(digest, str) or not DIGEST.match(digest):
+        if not isinstance(digest, str) or not is_digest(digest):
             raise CorruptImageError("descriptor: digest is not sha256:HEX")
         if not isinstance(size, int) or isinstance(size, bool) or not 0 <= size <= constants.FILE_SIZE_LIMIT:
             raise CorruptImageError("descriptor: size out of range")
@@ -178,13 +177,15 @@ class Manifest:
 
 def canonical(document: Any) -> bytes:
     """Return a document as canonical JSON: keys sorted, no white space, no final newline."""
+    import json
+
     return json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
 
 
 def parse_object(content: bytes, what: str) -> dict[str, Any]:
     """Return the JSON object in `content`. Raises `CorruptImageError`, calling it `what`."""
     try:
-        document = json.loads(content)
+        document = native.parse_json(content)
     except (ValueError, RecursionError) as error:
         raise CorruptImageError(f"{what}: not JSON") from error
     if not isinstance(document, dict):

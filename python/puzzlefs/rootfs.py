@@ -8,11 +8,14 @@ from typing import NamedTuple
 
 from puzzlefs import constants, records
 from puzzlefs._native import Tree, native
-from puzzlefs.image import Image
+from puzzlefs.digests import DigestTable
 from puzzlefs.oci import Descriptor
 from puzzlefs.rows import Vector
 from puzzlefs.stream import Stream
-from puzzlefs.tables import DigestTable
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from puzzlefs.image import Image
 
 
 class Base(NamedTuple):

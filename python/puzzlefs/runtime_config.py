@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
-from typing import Any
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 from puzzlefs.oci import Platform
 
@@ -13,8 +13,7 @@ from puzzlefs.oci import Platform
 DEFAULT_ENV = ("PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",)
 
 
-@dataclass(frozen=True, slots=True)
-class RuntimeConfig:
+class RuntimeConfig(NamedTuple):
     """What a user may say of running an image; None and empty mean nothing was said.
 
     env         "NAME=VALUE" strings
@@ -27,7 +26,7 @@ class RuntimeConfig:
     cmd: Sequence[str] | None = None
     workdir: str | None = None
     user: str | None = None
-    labels: Mapping[str, str] = field(default_factory=dict)
+    labels: Mapping[str, str] = MappingProxyType({})
 
     def __bool__(self) -> bool:
         said = (self.env, self.labels)
@@ -63,7 +62,7 @@ def config_document(
 
 def created(epoch: int) -> str:
     """Return a time as a config says it."""
-    return datetime.fromtimestamp(epoch, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(epoch))
 
 
 def _merge(config: dict[str, Any], runtime: RuntimeConfig) -> dict[str, Any]:

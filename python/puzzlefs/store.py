@@ -8,10 +8,8 @@ one left behind and delete it.
 from __future__ import annotations
 
 import errno
-import fcntl
 import os
 import stat
-from enum import StrEnum
 
 from puzzlefs import constants
 from puzzlefs._native import native
@@ -23,7 +21,7 @@ from puzzlefs.errors import (
     StoreError,
     UnsupportedError,
 )
-from puzzlefs.names import DIGEST
+from puzzlefs.names import is_digest
 from puzzlefs.oci import Descriptor, Platform, canonical, parse_object
 
 TYPE_CHECKING = False
@@ -35,22 +33,10 @@ if TYPE_CHECKING:
 
     from puzzlefs.unfinished import Unfinished
 
-_LAYOUT = canonical({"imageLayoutVersion": "1.0.0"})
-_EMPTY_INDEX = canonical({"manifests": [], "schemaVersion": 2})
+_LAYOUT = {"imageLayoutVersion": "1.0.0"}
+_EMPTY_INDEX = {"manifests": [], "schemaVersion": 2}
 UNFINISHED = ".puzzlefs-"
 """How names of unfinished files and directories begin."""
-
-
-class Durability(StrEnum):
-    """What is on stable storage when a build returns.
-
-    NONE leaves it to the system, COMMIT syncs the store once before the index names the image,
-    BLOB also syncs every blob before it gets its name.
-    """
-
-    NONE = "none"
-    COMMIT = "commit"
-    BLOB = "blob"
 
 
 class Store:
@@ -102,7 +88,7 @@ class Store:
                 with Locked(directory):
                     for name, content in documents.items():
                         if not os.path.exists(os.path.join(directory, name)):
-                            _publish(directory, name, content)
+                            _publish(directory, name, canonical(content))
         except OSError as error:
             raise store_error(error) from error
         return cls.open(path)
@@ -134,7 +120,7 @@ class Store:
         A tag of several platforms means the one asked for, else this machine's. Raises
         `NotFoundError`.
         """
-        if DIGEST.match(reference):
+        if is_digest(reference):
             return self._resolve_digest(reference)
         found = [entry for tag, entry in self.tags() if tag == reference]
         if not found:
@@ -196,7 +182,7 @@ class Store:
 
         return Unfinished(os.path.dirname(self.blob_directory))
 
-    def put(self, content: bytes, unfinished: Path, sync: bool = False) -> bool:
+    def put(self, content: bytes, unfinished: str, sync: bool = False) -> bool:
         """Store a blob; return whether it is new. An existing file of another size is replaced."""
         path = self._blob(native.hash_bytes(content)[0])
         begun = os.path.join(unfinished, os.path.basename(path))
@@ -229,21 +215,22 @@ class Store:
             raise store_error(error, blob) from error
         return True
 
-    def tag(self, tag: str, descriptor: Descriptor, durability: Durability = Durability.NONE) -> None:
+    def tag(self, tag: str, descriptor: Descriptor, *, sync: bool = False) -> None:
         """Make `tag` mean `descriptor`: its old entry is dropped, the new one appended.
 
-        Where the store cannot be synced, blobs of the image that are not on the disk are deleted.
+        With `sync` the store is synced before, and the index after. Where that cannot be, blobs of the image
+        that are not on the disk are deleted.
         """
         annotations = {**descriptor.annotations, constants.REF_NAME: tag}
         entry = {**descriptor.document(), "annotations": annotations}
         try:
             with Locked(self.directory):
-                if durability is not Durability.NONE:
+                if sync:
                     self._sync(descriptor)
                 document = self.index()
                 kept = [known for known in document["manifests"] if _tag_of(known) != tag]
                 document["manifests"] = [*kept, entry]
-                _publish(self.directory, "index.json", canonical(document), sync=durability is not Durability.NONE)
+                _publish(self.directory, "index.json", canonical(document), sync=sync)
         except OSError as error:
             raise store_error(error, os.path.join(self.directory, "index.json")) from error
 
@@ -298,6 +285,8 @@ class Locked:
 
     def __enter__(self) -> None:
         self._lock = os.open(self._directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        import fcntl
+
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX)
         except BaseException:
@@ -338,15 +327,11 @@ def _sync_directory(directory: str) -> None:
 
 
 def _sync_filesystem(directory: str) -> None:
-    """syncfs(2), which the standard library lacks."""
-    import ctypes
-
     descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        libc = ctypes.CDLL(None, use_errno=True)
-        if libc.syncfs(descriptor) != 0:
-            number = ctypes.get_errno()
-            raise OSError(number, os.strerror(number), directory)
+        native.sync_filesystem(descriptor)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, directory) from error
     finally:
         os.close(descriptor)
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
+
+from puzzlefs._native import native
 
 _DETACH = 2
 _NO_FOLLOW = 8
@@ -11,6 +12,8 @@ _NO_FOLLOW = 8
 
 def mount(source: str, target: str | bytes, kind: str, flags: int, data: bytes) -> None:
     """Mount a filesystem on a directory. Raises `OSError`."""
+    import ctypes
+
     libc = ctypes.CDLL(None, use_errno=True)
     words = (os.fsencode(source), os.fsencode(target), kind.encode())
     _check(libc.mount(*map(ctypes.c_char_p, words), ctypes.c_ulong(flags), ctypes.c_char_p(data)), target)
@@ -18,11 +21,18 @@ def mount(source: str, target: str | bytes, kind: str, flags: int, data: bytes) 
 
 def unmount(target: str | bytes, lazy: bool = False) -> None:
     """Unmount what is mounted on a directory; with `lazy` when its last user leaves. Raises `OSError`."""
+    if native.FuseServer is not None:
+        native.FuseServer.unmount(os.fsencode(target), lazy)
+        return
+    import ctypes
+
     libc = ctypes.CDLL(None, use_errno=True)
     _check(libc.umount2(ctypes.c_char_p(os.fsencode(target)), _NO_FOLLOW | (_DETACH if lazy else 0)), target)
 
 
 def _check(result: int, target: str | bytes) -> None:
     if result != 0:
+        import ctypes
+
         number = ctypes.get_errno()
         raise OSError(number, os.strerror(number), os.fsdecode(target))

@@ -1,4 +1,4 @@
-"""Inodes -> the records of one vector (`records.py`), and records -> inodes to compare them."""
+"""Inodes made in Python -> the tables of one vector, and inodes of an image: for trees that are no directory."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from puzzlefs import records
 from puzzlefs._native import Index
+from puzzlefs.digests import DigestTable
 from puzzlefs.records import Kind
 from puzzlefs.rows import Vector
 
@@ -28,27 +29,6 @@ class Inode(NamedTuple):
     chunks: tuple[Chunk, ...] = ()
     xattrs: tuple[tuple[bytes, bytes], ...] = ()
     target: bytes = b""
-
-
-class DigestTable:
-    """The distinct blob digests of an image, by row."""
-
-    def __init__(self, digests: bytes = b"") -> None:
-        self._rows: dict[bytes, int] = {}
-        for start in range(0, len(digests), 32):
-            self.row(digests[start : start + 32])
-
-    def row(self, digest: bytes) -> int:
-        """Return a digest's row, a new one where it is not there yet."""
-        return self._rows.setdefault(digest, len(self._rows))
-
-    def digests(self) -> list[bytes]:
-        """Return the digests by row."""
-        return list(self._rows)
-
-    def packed(self) -> bytes:
-        """Return the table as a backend takes it."""
-        return b"".join(self._rows)
 
 
 class _VectorWriter:

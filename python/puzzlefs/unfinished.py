@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import fcntl
 import os
-import shutil
-import tempfile
-from pathlib import Path
-from types import TracebackType
 
 from puzzlefs.store import UNFINISHED, Locked, store_error
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from types import TracebackType
 
 
 class Unfinished:
@@ -21,20 +21,21 @@ class Unfinished:
     def __init__(self, parent: str) -> None:
         self._parent = parent
 
-    def __enter__(self) -> Path:
+    def __enter__(self) -> str:
         try:
             # Under the lock nobody sees a directory that is made and not yet held.
             with Locked(self._parent):
                 _delete_abandoned(self._parent)
-                self._directory = tempfile.mkdtemp(prefix=UNFINISHED, dir=self._parent)
+                self._directory = os.path.join(self._parent, UNFINISHED + os.urandom(8).hex())
+                os.mkdir(self._directory, 0o700)
                 self._held = os.open(self._directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
                 fcntl.flock(self._held, fcntl.LOCK_EX)
         except OSError as error:
             raise store_error(error) from error
-        return Path(self._directory)
+        return self._directory
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        shutil.rmtree(self._directory, ignore_errors=True)
+        _delete(self._directory)
         os.close(self._held)
 
 
@@ -49,8 +50,18 @@ def _delete_abandoned(parent: str) -> None:
             continue
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            shutil.rmtree(entry.path, ignore_errors=True)
+            _delete(entry.path)
         except BlockingIOError:
             pass
         finally:
             os.close(lock)
+
+
+def _delete(directory: str) -> None:
+    try:
+        os.rmdir(directory)
+    except OSError:
+        # Something is in it, which is rare, and this module loads slowly.
+        import shutil
+
+        shutil.rmtree(directory, ignore_errors=True)

@@ -5,18 +5,17 @@ from __future__ import annotations
 import errno
 import os
 import select
-import shutil
-import subprocess
 import time
-from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, nullcontext, suppress
-from pathlib import Path
 
 from puzzlefs import mountinfo, syscalls
 from puzzlefs.errors import MountError, UnsupportedError
 from puzzlefs.kernel_mount import process_name
 from puzzlefs.mountinfo import Mount
-from puzzlefs.overlay import HELPER, lower_directories
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 _PATIENCE = 5.0
 
@@ -71,6 +70,7 @@ def _unmount_overlay(overlay: Mount, lazy: bool) -> None:
 def _lowers(overlay: Mount) -> tuple[list[Mount], list[str]]:
     """Return the PuzzleFS mounts that are there for an overlay alone, and where those are that it may share."""
     from puzzlefs import shared, writable
+    from puzzlefs.overlay import HELPER, lower_directories
 
     places = lower_directories(overlay.options)
     if overlay.kind == HELPER:
@@ -100,6 +100,9 @@ def _system_unmount(mountpoint: bytes, lazy: bool) -> None:
 
 
 def _helper_unmount(mountpoint: bytes, lazy: bool) -> None:
+    import shutil
+    import subprocess
+
     helper = shutil.which("fusermount3") or shutil.which("fusermount")
     if helper is None:
         raise UnsupportedError("unmounting without privilege needs fusermount3")
@@ -129,21 +132,20 @@ def _servers(mount: Mount) -> list[int]:
     """Return descriptors of the processes that serve a mount, which have its name."""
     wanted = process_name(mount).encode() + b"\n"
     servers = []
-    for directory in Path("/proc").iterdir():
-        if not directory.name.isdecimal():
-            continue
+    for name in filter(str.isdecimal, os.listdir("/proc")):
         with suppress(OSError):
-            process = os.pidfd_open(int(directory.name))
+            process = os.pidfd_open(int(name))
             # The descriptor came first: what is read now belongs to its process or to none.
-            if _read(directory / "comm") == wanted:
+            if _read(f"/proc/{name}/comm") == wanted:
                 servers.append(process)
             else:
                 os.close(process)
     return servers
 
 
-def _read(path: Path) -> bytes:
+def _read(path: str) -> bytes:
     try:
-        return path.read_bytes()
+        with open(path, "rb") as file:
+            return file.read()
     except OSError:
         return b""

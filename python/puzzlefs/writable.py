@@ -49,7 +49,7 @@ def mount_writable(
         if share and (fifo is not None or settings.get("foreground")):
             raise UsageError("a shared mount has its own process: it takes neither foreground nor a named pipe")
         with _Directories() as made:
-            over = _places(mountpoint, persist, [word for word in words if is_generic(word)], made)
+            over = _places(mountpoint, persist, [*_defaults(), *filter(is_generic, words)], made)
             record_base(over.upper, f"{os.path.abspath(image.name.directory)}@{image.descriptor.digest}")
             own = [word for word in words if not is_generic(word)]
             if share:
@@ -124,6 +124,14 @@ def _places(
     if os.stat(upper).st_dev != os.stat(work).st_dev:
         raise MountError(f"{upper}: a mountpoint itself cannot hold changes; name a directory in it")
     return Overlay([os.path.join(place, LOWER)], upper, work, place, options)
+
+
+def _defaults() -> tuple[str, ...]:
+    """Return the options of an overlay that says nothing else.
+
+    On the host, programs of an image gain nobody rights; in a container, for which LXC's hooks mount, they may.
+    """
+    return () if "LXC_ROOTFS_PATH" in os.environ else ("nosuid", "nodev")
 
 
 def _dress(upper: str, lower: str) -> None:

@@ -102,6 +102,49 @@ def test_light_commands_load_nothing_heavy(tmp_path: Path, backends: Backends) -
     assert loaded("inspect", image) & (HEAVY - {"typing"}) == set()
 
 
+def test_a_build_loads_nothing_that_it_does_not_use(tmp_path: Path, backends: Backends) -> None:
+    """The first one and the next, which start-up takes a good part of; a thread hears interrupts."""
+    (tmp_path / "tree").mkdir()
+    (tmp_path / "tree" / "file").write_bytes(b"content")
+    words = ["build", "--cache-dir", str(tmp_path / "cache"), str(tmp_path / "tree"), f"{tmp_path}/oci:t"]
+    unused = HEAVY - {"threading", "typing"} | {
+        "datetime",
+        "shlex",
+        "urllib.parse",
+        "puzzlefs.image",
+        "puzzlefs.tables",
+    }
+    for _ in range(2):
+        assert loaded(*words) & unused == set()
+
+
+def test_a_mount_loads_what_serves_it(tmp_path: Path, backends: Backends) -> None:
+    """No parser of words or documents, and of this package no module that writes images or knows of overlays."""
+    image = craft(tmp_path / "oci", [directory(1)], []).name
+    program = f"""
+import os, sys, puzzlefs.cli, puzzlefs.mount, puzzlefs.daemon
+puzzlefs.mount._await = lambda reading: print(*sorted(sys.modules))
+os.fork = lambda: 1
+os._exit = lambda code: sys.exit(code)
+puzzlefs.cli.main(["mount", {image!r}, {str(tmp_path)!r}])
+"""
+    done = python("-S", "-P", "-c", program, PYTHONPATH=str(ROOT / "python"), PUZZLEFS_BACKEND="rust")
+    modules = set(done.stdout.split())
+    assert modules & (HEAVY | {"argparse", "json", "re", "struct", "fcntl"}) == set(), done.stderr
+    ours = {name.removeprefix("puzzlefs.") for name in modules if name.startswith("puzzlefs.")}
+    assert ours == {
+        *("_native", "_rust", "background", "cli", "cli.mount", "cli.plain", "constants", "daemon", "errors", "image"),
+        *("kernel_mount", "mount", "mountinfo", "names", "notice", "oci", "server", "store", "value"),
+    }
+
+
+def test_an_unmount_loads_little(backends: Backends) -> None:
+    """Somebody waits for it too."""
+    program = "import sys, puzzlefs.cli.umount; print(*sys.modules)"
+    done = python("-S", "-P", "-c", program, PYTHONPATH=str(ROOT / "python"), PUZZLEFS_BACKEND="rust")
+    assert set(done.stdout.split()) & (HEAVY | {"argparse", "json", "re"}) == set()
+
+
 def test_the_pure_wheel_is_pure(pure_wheel: Path) -> None:
     """It has every Python module, nothing compiled, and the metadata that a wheel needs."""
     with zipfile.ZipFile(pure_wheel) as archive:

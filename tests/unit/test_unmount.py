@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from puzzlefs.errors import MountError
-from puzzlefs.unmount import lower_directories, unmount
+from puzzlefs.overlay import lower_directories
+from puzzlefs.unmount import unmount
 
 
 @pytest.mark.parametrize(

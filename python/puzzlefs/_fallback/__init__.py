@@ -6,6 +6,8 @@ One module for each concept, each function beside the rule of docs/format.md tha
 
 from __future__ import annotations
 
+from json import loads as parse_json
+
 from puzzlefs import __version__
 from puzzlefs._fallback.chunk import cut_lengths
 from puzzlefs._fallback.codec import compress, compress_upstream, decompress
@@ -14,6 +16,7 @@ from puzzlefs._fallback.index import Index
 from puzzlefs._fallback.metadata import decode_rootfs
 from puzzlefs._fallback.reader import Reader
 from puzzlefs._fallback.scan import scan_tree
+from puzzlefs._fallback.sync import sync_filesystem
 from puzzlefs._fallback.tree import Tree
 from puzzlefs._fallback.verity import hash_bytes, hash_file, verity_digest
 from puzzlefs._fallback.writer import StreamWriter
@@ -36,6 +39,8 @@ __all__ = [
     "encode_rootfs",
     "hash_bytes",
     "hash_file",
+    "parse_json",
     "scan_tree",
+    "sync_filesystem",
     "verity_digest",
 ]

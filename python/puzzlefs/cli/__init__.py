@@ -10,6 +10,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Sequence
+    from typing import Any
 
 # verb -> (module, one line for the list of verbs)
 VERBS = {
@@ -26,6 +27,7 @@ VERBS = {
     "inspect": ("inspect", "say what an image consists of"),
     "ls": ("ls", "list files of an image"),
     "cat": ("cat", "print files of an image"),
+    "lxc": ("lxc", "make LXC containers of images"),
     "tags": ("tags", "list the images of a store"),
 }
 
@@ -55,18 +57,27 @@ def parser_for(verb: str) -> argparse.ArgumentParser:
     """Return the parser of one verb; its `run` default is the function to call."""
     import argparse
 
-    module = import_module(f"puzzlefs.cli.{VERBS[verb][0]}")
     width = _width()
     parser = argparse.ArgumentParser(
         prog=f"puzzlefs {verb}",
-        description=module.__doc__,
+        description=_module(verb).__doc__,
         allow_abbrev=False,
         formatter_class=lambda prog: argparse.HelpFormatter(prog, width=width),
     )
+    declare(verb, parser)
+    return parser
+
+
+def declare(verb: str, parser: Any) -> None:
+    """Tell a parser, argparse's or `plain.PlainParser`, the arguments of a verb."""
+    module = _module(verb)
     module.add_arguments(parser)
     parser.add_argument("--debug", action="store_true", help="show a traceback where something fails")
     parser.set_defaults(run=module.run)
-    return parser
+
+
+def _module(verb: str) -> Any:
+    return import_module(f"puzzlefs.cli.{VERBS[verb][0]}")
 
 
 def _run(words: list[str]) -> int:
@@ -79,16 +90,30 @@ def _run(words: list[str]) -> int:
     if words[0] not in VERBS:
         print(f"puzzlefs: no such command: {words[0]}\n\n{_usage()}", file=sys.stderr)
         return 2
-    parser, arguments, command = parser_for(words[0]), words[1:], list[str]()
-    if "--" in arguments and parser.get_default("takes_command"):
-        # argparse finds no positional arguments behind options that follow others.
-        at = arguments.index("--")
-        arguments, command = arguments[:at], arguments[at + 1 :]
-    options = parser.parse_args(arguments)
-    if command:
-        options.command = command
+    options = _parse(words[0], words[1:])
     code: int = options.run(options)
     return code
+
+
+def _parse(verb: str, words: Sequence[str]) -> Any:
+    from puzzlefs.cli.plain import NotPlain, PlainParser
+
+    parser = PlainParser()
+    try:
+        declare(verb, parser)
+        return parser.parse(words)
+    except NotPlain:
+        return _parse_by_argparse(parser_for(verb), words)
+
+
+def _parse_by_argparse(parser: argparse.ArgumentParser, words: Sequence[str]) -> argparse.Namespace:
+    if "--" not in words or not parser.get_default("takes_command"):
+        return parser.parse_args(words)
+    # argparse finds no positional arguments behind options that follow others.
+    at = list(words).index("--")
+    options = parser.parse_args(words[:at])
+    options.command = list(words[at + 1 :]) or options.command
+    return options
 
 
 def _width() -> int:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import shlex
 from collections.abc import Sequence
 
 from puzzlefs.errors import UsageError
@@ -85,6 +84,8 @@ def _text(text: str, option: str) -> str:
 def _words(text: str | None, option: str) -> list[str] | None:
     if text is None:
         return None
+    import shlex
+
     try:
         words = json.loads(text) if text.lstrip().startswith("[") else shlex.split(text)
     except ValueError as error:

@@ -9,16 +9,15 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 from puzzlefs.build_cache import default_directory
 from puzzlefs.builder import BuildOptions, BuildResult, Profile, build
 from puzzlefs.cli.arguments import add_config_arguments, add_mtime_argument, mtime, pairs, runtime_config
+from puzzlefs.durability import Durability
 from puzzlefs.errors import UsageError
 from puzzlefs.oci import Platform
 from puzzlefs.scan import ScanOptions
-from puzzlefs.store import Durability
 from puzzlefs.stream import Progress
 
 
@@ -126,11 +125,11 @@ def _options(options: argparse.Namespace) -> BuildOptions:
     )
 
 
-def cache_directory(options: argparse.Namespace) -> Path | None:
+def cache_directory(options: argparse.Namespace) -> str | None:
     """Return where builds keep what later ones can use, None where they keep nothing."""
     if options.no_cache:
         return None
-    return Path(options.cache_dir) if options.cache_dir else default_directory()
+    return options.cache_dir or default_directory()
 
 
 def _scan_options(options: argparse.Namespace, upstream: bool) -> ScanOptions:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 from pathlib import Path
 
@@ -40,7 +41,7 @@ def _build_stacker_file(options: argparse.Namespace) -> int:
     settings = StackerOptions(
         substitutions(options.substitute, options.substitute_file),
         BuildOptions(mtime=mtime(options.mtime), all_root=options.all_root, **form_options(options)),
-        cache and cache.parent / "steps" if not options.cache_dir else Path(options.cache_dir) / "steps",
+        Path(options.cache_dir or os.path.dirname(cache), "steps") if cache else None,
     )
     store = Path((options.rootfs or _STORE).removeprefix("oci:"))
     layers = build_file(options.file, store, settings, lambda text: print(f"puzzlefs: {text}", file=sys.stderr))

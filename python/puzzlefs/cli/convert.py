@@ -9,10 +9,10 @@ import sys
 from puzzlefs.cli.arguments import add_config_arguments, add_mtime_argument, mtime, pairs, runtime_config
 from puzzlefs.convert import ConvertOptions, LayerCompression, ReverseOptions, SourceOptions, convert, convert_back
 from puzzlefs.convert.manifests import parse_platform
+from puzzlefs.durability import Durability
 from puzzlefs.errors import UsageError
 from puzzlefs.image import Image
 from puzzlefs.oci import Platform
-from puzzlefs.store import Durability
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

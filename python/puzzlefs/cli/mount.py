@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 
 from puzzlefs.image import CACHE_SIZE, VERIFY_ALWAYS, VERIFY_NEVER, VERIFY_ONCE, Image
-from puzzlefs.mount import mount, say_failed
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -65,6 +64,10 @@ def run(options: argparse.Namespace) -> int:
     }
     words = [word for word in words if word != "allow_other"]
     image = _opened(options)
+    # What follows takes as long to load as the index.
+    image.load()
+    from puzzlefs.mount import mount
+
     if options.writable or options.persist is not None or options.share:
         from puzzlefs.writable import mount_writable
 
@@ -83,5 +86,7 @@ def _opened(options: argparse.Namespace) -> Image:
     try:
         return Image.open(options.image, options.digest)
     except Exception:
+        from puzzlefs.mount import say_failed
+
         say_failed(options.init_pipe)
         raise

@@ -6,7 +6,6 @@ import os
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import Any
 
 from puzzlefs import constants, records
@@ -18,6 +17,8 @@ from puzzlefs.convert.manifests import SourceImage
 from puzzlefs.convert.transports import SourceOptions, open_source
 from puzzlefs.convert.tree import Node
 from puzzlefs.convert.unite import United, unite
+from puzzlefs.digests import DigestTable
+from puzzlefs.durability import Durability
 from puzzlefs.errors import NotFoundError, UsageError
 from puzzlefs.names import ImageName, check_tag
 from puzzlefs.oci import EMPTY_CONFIG, EMPTY_DESCRIPTOR, Descriptor, Manifest, canonical
@@ -25,9 +26,9 @@ from puzzlefs.records import Kind, Times
 from puzzlefs.rows import BlobRecord
 from puzzlefs.runtime_config import RuntimeConfig
 from puzzlefs.scan import MtimeRule
-from puzzlefs.store import Durability, Store
+from puzzlefs.store import Store
 from puzzlefs.stream import FRAME_COMPRESSION, NO_COMPRESSION, stream_writer
-from puzzlefs.tables import Chunk, DigestTable, Inode, write_vector
+from puzzlefs.tables import Chunk, Inode, write_vector
 
 _NANO = 1_000_000_000
 
@@ -105,11 +106,11 @@ def convert(source: str, name: str | ImageName, options: ConvertOptions | None =
         descriptors = [descriptor for _, descriptor in made]
         if options.source.every:
             descriptors = [_put_index(descriptors, store, unfinished, options)]
-        store.tag(parsed.reference, descriptors[0], options.durability)
+        store.tag(parsed.reference, descriptors[0], sync=options.durability.syncs)
     return [image for image, _ in made]
 
 
-def _put_index(manifests: Sequence[Descriptor], store: Store, unfinished: Path, options: ConvertOptions) -> Descriptor:
+def _put_index(manifests: Sequence[Descriptor], store: Store, unfinished: str, options: ConvertOptions) -> Descriptor:
     document = {
         "schemaVersion": 2,
         "mediaType": constants.INDEX,
@@ -124,7 +125,7 @@ class _Conversion:
     """The conversion of one platform's image."""
 
     def __init__(
-        self, image: SourceImage, store: Store, unfinished: Path, options: ConvertOptions, epoch: int | None
+        self, image: SourceImage, store: Store, unfinished: str, options: ConvertOptions, epoch: int | None
     ) -> None:
         self.image, self.store, self.unfinished, self.options, self.epoch = image, store, unfinished, options, epoch
         self.mtime = mtime_rule(options.mtime, epoch)

@@ -9,7 +9,7 @@ from puzzlefs import constants
 from puzzlefs.convert.blobs import BlobSource
 from puzzlefs.convert.unite import Layer
 from puzzlefs.errors import CorruptImageError, NotFoundError, UnsupportedError
-from puzzlefs.names import DIGEST
+from puzzlefs.names import is_digest
 from puzzlefs.oci import Descriptor, Platform, parse_object
 
 INDEXES = (constants.INDEX, "application/vnd.docker.distribution.manifest.list.v2+json")
@@ -128,7 +128,7 @@ def _diff_ids(config: Mapping[str, Any] | None, count: int) -> list[str | None]:
     if rootfs is None:
         return [None] * count
     diff_ids = rootfs.get("diff_ids") if isinstance(rootfs, dict) else None
-    if not isinstance(diff_ids, list) or not all(isinstance(text, str) and DIGEST.match(text) for text in diff_ids):
+    if not isinstance(diff_ids, list) or not all(isinstance(text, str) and is_digest(text) for text in diff_ids):
         raise CorruptImageError("image config: diff_ids are not a list of digests")
     if len(diff_ids) != count:
         raise CorruptImageError(f"image config: {len(diff_ids)} diff_ids for {count} layers")

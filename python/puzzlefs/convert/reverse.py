@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from hashlib import sha256
-from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 from puzzlefs import constants
@@ -20,13 +19,14 @@ from puzzlefs.convert.changes import TreeView, changes
 from puzzlefs.convert.config import converted_config
 from puzzlefs.convert.skopeo import SKOPEO_TRANSPORTS, skopeo_copy
 from puzzlefs.convert.tar_writer import tar_archive
+from puzzlefs.durability import Durability
 from puzzlefs.errors import UsageError
 from puzzlefs.image import CACHE_SIZE, VERIFY_ALWAYS, VERIFY_ONCE, Image
 from puzzlefs.names import ImageName, check_tag
 from puzzlefs.oci import Descriptor, Platform, canonical
 from puzzlefs.rows import Vector
 from puzzlefs.runtime_config import RuntimeConfig
-from puzzlefs.store import Durability, Store, store_error
+from puzzlefs.store import Store, store_error
 
 if sys.version_info >= (3, 14):
     from compression import zstd
@@ -145,7 +145,7 @@ def _convert_into(image: Image, name: ImageName, options: ReverseOptions) -> Lay
         for content in (config, manifest):
             store.put(content, unfinished, options.durability is Durability.BLOB)
         described = Descriptor.of(constants.MANIFEST, manifest, platform=platform)
-        store.tag(name.reference, described, options.durability)
+        store.tag(name.reference, described, sync=options.durability.syncs)
     return LayeredImage(
         described.digest,
         tuple(layer.descriptor.digest for layer in layers),
@@ -169,7 +169,7 @@ def _archives(image: Image, notices: list[str]) -> Iterator[Iterable[bytes]]:
         lower = upper
 
 
-def _store_layer(archive: Iterable[bytes], store: Store, unfinished: Path, options: ReverseOptions) -> _StoredLayer:
+def _store_layer(archive: Iterable[bytes], store: Store, unfinished: str, options: ReverseOptions) -> _StoredLayer:
     suffix, make = _COMPRESSORS[options.compression]
     compressor = make()
     plain, stored, size = sha256(), sha256(), 0

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -89,7 +89,7 @@ class _FileBuild:
         annotations = {_YAML: self.text, **layer.annotations}
         descriptor = configure(filled, config, annotations, layer.platform)
         if not layer.build_only:
-            self.store.tag(layer.name, descriptor, self.settings.options.durability)
+            self.store.tag(layer.name, descriptor, sync=self.settings.options.durability.syncs)
         image = Image.open(ImageName(self.store.path, descriptor.digest))
         self.built[layer.name] = image
         tag = None if layer.build_only else layer.name
@@ -99,7 +99,8 @@ class _FileBuild:
         """Return an image of what a layer's step makes of its base, and whether the step was done before."""
         if base is not None and not layer.run and not any(item.dest for item in layer.imports):
             return base, True
-        with self.store.unfinished() as place:
+        with self.store.unfinished() as unfinished:
+            place = Path(unfinished)
             staged = place / "imports"
             staged.mkdir()
             prints = [fetch(item, staged, self.built) for item in layer.imports]
@@ -121,8 +122,7 @@ class _FileBuild:
 
     def step(self, layer: Layer, base: Image | None, place: Path) -> Step:
         layout = os.path.realpath(self.store.path)
-        options = replace(
-            self.settings.options,
+        options = self.settings.options._replace(
             base=base.descriptor.digest if base else None,
             platform=layer.platform,
             cache=None,

@@ -17,7 +17,7 @@ from typing import Any
 from puzzlefs import __version__
 from puzzlefs.errors import PuzzleFSError
 from puzzlefs.image import Image
-from puzzlefs.names import DIGEST, ImageName
+from puzzlefs.names import ImageName, is_digest
 from puzzlefs.oci import canonical
 
 _OTHERS = stat.S_IWGRP | stat.S_IWOTH
@@ -39,7 +39,7 @@ class StepCache:
             if status.st_uid != os.geteuid() or status.st_mode & _OTHERS:
                 return None
             digest = (self._directory / self._name(facts)).read_text()
-            if not DIGEST.match(digest):
+            if not is_digest(digest):
                 return None
             image = Image.open(ImageName(self._layout, digest))
             image.store.get(image.manifest.config, image.manifest.config.size)

@@ -79,7 +79,7 @@ class Bases:
                 content = image.store.get(descriptor, descriptor.size)
                 self.store.put(content, unfinished)
         tag = _TAG + image.descriptor.digest.removeprefix("sha256:")[:16]
-        self.store.tag(tag, image.descriptor, self.options.durability)
+        self.store.tag(tag, image.descriptor, sync=self.options.durability.syncs)
         return Image.open(ImageName(self.store.directory, tag))
 
     def of_archive(self, layer: Layer, built: Mapping[str, Image]) -> Image:

@@ -90,7 +90,8 @@ impl XattrReader {
         }
         self.full.truncate(self.root);
         self.full.extend_from_slice(path);
-        Ok(listed(rustix::fs::llistxattr(&*self.full, &mut *self.keys))? > 0)
+        // For a buffer the kernel would first allocate as much itself.
+        Ok(listed(rustix::fs::llistxattr_query(&*self.full))? > 0)
     }
 }
 

@@ -1,0 +1,127 @@
+"""Which package of a tree's own package database each file belongs to: dpkg's, or apk's."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import chain
+
+from puzzlefs.errors import SourceError
+
+_DPKG = b"var/lib/dpkg/info"
+_APK = (b"lib/apk/db", b"usr/lib/apk/db")
+
+
+class Owners:
+    """The owner of each path, as far as a database of the tree below `root` tells.
+
+    The databases are read without following a symbolic link. Raises `SourceError` where one is there
+    and cannot be read.
+    """
+
+    def __init__(self, root: bytes) -> None:
+        self._owners: dict[bytes, bytes] = {}
+        for package, path in chain(_dpkg_files(root), *(_apk_files(root, place) for place in _APK)):
+            self._owners.setdefault(path, package)
+
+    def of(self, path: bytes) -> bytes:
+        """Return the package of a file, given by its path from the root; empty for none."""
+        directory, _, name = path.rpartition(b"/")
+        if directory == _DPKG:
+            return name.rpartition(b".")[0]
+        owner = self._owners.get(path, b"")
+        # Where /bin and /lib are links into /usr, packages may name their files by either path.
+        return owner or self._owners.get(path.removeprefix(b"usr/"), b"")
+
+
+def _dpkg_files(root: bytes) -> Iterator[tuple[bytes, bytes]]:
+    """Yield each package with each of its paths, packages by name."""
+    with _directory(root, _DPKG) as directory:
+        for name in sorted(directory.names()):
+            if name.endswith(b".list"):
+                package = name.removesuffix(b".list")
+                for line in directory.content(name).split(b"\n"):
+                    yield package, line[1:]
+
+
+def _apk_files(root: bytes, database: bytes) -> Iterator[tuple[bytes, bytes]]:
+    package = place = b""
+    with _directory(root, database) as directory:
+        lines = directory.content(b"installed").split(b"\n")
+    for line in lines:
+        key, value = line[:2], line[2:]
+        if key == b"P:":
+            package = value
+        elif key == b"F:":
+            place = value
+        elif key == b"R:":
+            yield package, place + b"/" + value if place else value
+
+
+class _Directory:
+    """A directory of a tree, which may be missing: then it is empty."""
+
+    def __init__(self, path: bytes, descriptor: int | None) -> None:
+        self._path, self._descriptor = path, descriptor
+
+    def names(self) -> list[bytes]:
+        if self._descriptor is None:
+            return []
+        with _reported(self._path):
+            return [os.fsencode(name) for name in os.listdir(self._descriptor)]
+
+    def content(self, name: bytes) -> bytes:
+        """Return the content of a regular file; empty where there is none."""
+        if self._descriptor is None:
+            return b""
+        with _reported(self._path + b"/" + name):
+            # A pipe of this name must not make the build wait.
+            found = _open_if_there(name, os.O_RDONLY | os.O_NONBLOCK, self._descriptor)
+            if found is None:
+                return b""
+            try:
+                return _read(found) if stat.S_ISREG(os.fstat(found).st_mode) else b""
+            finally:
+                os.close(found)
+
+
+def _read(descriptor: int) -> bytes:
+    with open(descriptor, "rb", closefd=False) as file:
+        return file.read()
+
+
+@contextmanager
+def _directory(root: bytes, path: bytes) -> Iterator[_Directory]:
+    """Open a directory below `root` without following a link."""
+    with _reported(path):
+        descriptor: int | None = os.open(root, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        for name in path.split(b"/"):
+            above = descriptor
+            if above is not None:
+                descriptor = _open_if_there(name, os.O_RDONLY | os.O_DIRECTORY, above)
+                os.close(above)
+    try:
+        yield _Directory(path, descriptor)
+    finally:
+        if descriptor is not None:
+            os.close(descriptor)
+
+
+def _open_if_there(name: bytes, flags: int, directory: int) -> int | None:
+    try:
+        return os.open(name, flags | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory)
+    except OSError as error:
+        if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENXIO):
+            return None
+        raise
+
+
+@contextmanager
+def _reported(path: bytes) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise SourceError(path, error.errno or errno.EIO) from None
