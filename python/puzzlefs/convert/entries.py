@@ -224,6 +224,8 @@ class LayerReader:
     def _check_extents(self) -> None:
         """Check that a file's content lies in order within its size and within the archive."""
         info, at, stored = self._info, 0, 0
+        if info.size < 0:
+            raise self._fault("its size is negative")
         for offset, size in self._extents():
             if offset < at or size < 0:
                 raise self._fault("its parts overlap")
@@ -231,7 +233,9 @@ class LayerReader:
         if not at <= info.size <= constants.FILE_SIZE_LIMIT or stored > self._end - info.offset_data:
             raise self._fault("its content is larger than itself")
         self._total += info.size
-        self._stream.allow(self._total)
+        if self._total > self._stream.limit:
+            limit = self._stream.limit
+            raise self._fault(f"with it the layer unpacks to more than {limit} bytes; a size limit allows more")
 
     def _fault(self, reason: str) -> CorruptImageError:
         return CorruptImageError(self._said(reason))

@@ -83,13 +83,10 @@ class LayerStream:
         self._check_digest()
         return f"sha256:{self._unpacked.hexdigest()}"
 
-    def allow(self, size: int) -> None:
-        """Raise where `size` bytes are more than the layer may unpack to."""
-        limit = self._size_limit
-        if limit is None:
-            limit = max(GIB, _EXPANSION * self.stored_size)
-        if size > limit:
-            raise CorruptImageError(f"{self.what}: unpacks to more than {limit} bytes; a size limit allows more")
+    @property
+    def limit(self) -> int:
+        """Most bytes that the layer may unpack to, by what was read of it so far."""
+        return max(GIB, _EXPANSION * self.stored_size) if self._size_limit is None else self._size_limit
 
     def _next(self) -> bytes:
         try:
@@ -101,7 +98,8 @@ class LayerStream:
             self._check_digest()
             raise CorruptImageError(f"{self.what}: {error}") from error
         self._unpacked.update(block)
-        self.allow(self._position + len(block))
+        if self._position + len(block) > self.limit:
+            raise CorruptImageError(f"{self.what}: unpacks to more than {self.limit} bytes; a size limit allows more")
         return block
 
     def _fetch(self) -> Iterator[bytes]:
