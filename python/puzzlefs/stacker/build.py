@@ -14,6 +14,7 @@ from puzzlefs.configure import configure
 from puzzlefs.image import Image
 from puzzlefs.isolation import isolated
 from puzzlefs.names import ImageName
+from puzzlefs.runtime_config import RuntimeConfig
 from puzzlefs.stacker.cache import StepCache
 from puzzlefs.stacker.config import layer_config
 from puzzlefs.stacker.document import parse, read_text, substitute
@@ -127,6 +128,9 @@ class _FileBuild:
             platform=layer.platform,
             cache=None,
             tagged=False,
+            # The defaults are views, which do not travel to another process.
+            annotations={},
+            runtime=RuntimeConfig(labels={}),
         )
         return Step(
             layer=layer.name,
