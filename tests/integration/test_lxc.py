@@ -23,7 +23,7 @@ TOOLS = ("sh", "ls", "cat", "sleep", "id", "env", "pwd", "rm", "su", "touch", "k
 PATH = "/usr/sbin:/usr/bin:/sbin:/bin"
 CONFIG = "lxc.net.0.type = empty\n"
 IDENTITIES = "lxc.idmap = u 0 100000 65536\nlxc.idmap = g 0 100000 65536\n"
-ENTRY = 'trap "exit 0" TERM; { env; id -u; id -g; pwd; echo "$0-$1"; } > /tmp/facts; while :; do sleep 0.1; done'
+ENTRY = 'trap "exit 0" TERM; { env; id -u; id -g; id -G; pwd; echo $HOME; echo "$0-$1"; } > /tmp/facts; while :; do sleep 0.1; done'
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +43,7 @@ def image(tmp_path_factory: pytest.TempPathFactory) -> str:
     for name in TOOLS:
         (tree / "bin" / name).symlink_to("busybox")
     (tree / "etc" / "passwd").write_text("root:x:0:0::/root:/bin/sh\napp:x:1000:1001::/srv/app:/bin/sh\n")
-    (tree / "etc" / "group").write_text("root:x:0:\napp:x:1001:\n")
+    (tree / "etc" / "group").write_text("root:x:0:\napp:x:1001:\nstaff:x:50:app\n")
     words = ("--entrypoint", json.dumps(["/bin/sh", "-c", ENTRY]), "--cmd", json.dumps(["two words", "it's"]))
     places = ("--user", "app", "--workdir", "/srv/app", "--env", "GREETING=hello world")
     puzzlefs("build", *words, *places, tree, home / "oci:t")
@@ -140,7 +140,7 @@ def test_config_of_the_image_says_what_runs(image: str, lxc: Lxc) -> None:
     eventually(lambda: "it's" in lxc.sh("c", "cat /tmp/facts; true"))
     facts = lxc.sh("c", "cat /tmp/facts").splitlines()
     assert "GREETING=hello world" in facts
-    assert facts[-4:] == ["1000", "1001", "/srv/app", "two words-it's"]
+    assert facts[-6:] == ["1000", "1001", "1001 50", "/srv/app", "/srv/app", "two words-it's"]
     assert lxc.sh("c", "cat /etc/hostname") == "c\n"
     assert "127.0.1.1   c" in lxc.sh("c", "cat /etc/hosts")
     begin = time.monotonic()

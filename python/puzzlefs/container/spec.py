@@ -70,7 +70,7 @@ def runtime_spec(image: Image, options: ContainerOptions) -> dict[str, Any]:
 
     Raises `UsageError` where nothing says which program to run, or a user is not known.
     """
-    config = _config(image, options.runtime)
+    config = effective_config(image, options.runtime)
     user = resolve_user(image, config.get("User") or "")
     if options.rootless:
         user = check_mapped(user)
@@ -87,7 +87,11 @@ def runtime_spec(image: Image, options: ContainerOptions) -> dict[str, Any]:
     return spec
 
 
-def _config(image: Image, runtime: RuntimeConfig) -> Mapping[str, Any]:
+def effective_config(image: Image, runtime: RuntimeConfig) -> Mapping[str, Any]:
+    """Return the `config` of an image's config with what overrides it, always with an `Env`.
+
+    Raises `UsageError` where it is malformed.
+    """
     document = config_document(runtime, image.config or {"config": {}}, Platform.host(), (), None) or {}
     config: Mapping[str, Any] = document["config"]
     for key, kind in {"User": str, "WorkingDir": str, "Entrypoint": list, "Cmd": list, "Volumes": dict}.items():

@@ -6,8 +6,11 @@ import os
 import shlex
 from collections.abc import Iterator, Sequence
 
-from puzzlefs.container_process import Process
+from puzzlefs.container.spec import effective_config
+from puzzlefs.container.user import resolve_user
 from puzzlefs.errors import UnsupportedError
+from puzzlefs.image import Image
+from puzzlefs.runtime_config import DEFAULT_ENV, RuntimeConfig
 
 SHARE = "/usr/share/lxc"
 # An LXC hook's own words, which the shell that runs it fills in.
@@ -24,16 +27,30 @@ def includes(unprivileged: bool, share: str = SHARE) -> Iterator[str]:
             yield f"lxc.include = {path}"
 
 
-def process_lines(process: Process, has_init: bool) -> Iterator[str]:
-    """Yield the lines that start a container's process; with an init and nothing else to start, that."""
-    arguments = process.arguments or (() if has_init else ("/bin/sh",))
-    if arguments:
-        yield from _command_lines(arguments)
-        yield f"lxc.signal.halt = {process.stop}"
-    yield f"lxc.init.uid = {process.uid}"
-    yield f"lxc.init.gid = {process.gid}"
-    yield f"lxc.init.cwd = {_checked(process.cwd, 'working directory')}"
-    for variable in process.environment:
+def process_lines(image: Image, has_init: bool) -> Iterator[str]:
+    """Yield the lines that start what the image's config says; with an init and nothing else to start, that.
+
+    Raises `UsageError` for a malformed config or a user that the image does not know, `UnsupportedError`
+    for what LXC cannot be told.
+    """
+    config = effective_config(image, RuntimeConfig())
+    arguments = [*(config.get("Entrypoint") or ()), *(config.get("Cmd") or ())]
+    if arguments or not has_init:
+        yield from _command_lines(arguments or ["/bin/sh"])
+        yield f"lxc.signal.halt = {_checked(str(config.get('StopSignal') or 'SIGTERM'), 'signal')}"
+    user = resolve_user(image, config.get("User") or "")
+    yield f"lxc.init.uid = {user.uid}"
+    yield f"lxc.init.gid = {user.gid}"
+    if user.groups:
+        yield f"lxc.init.groups = {','.join(map(str, user.groups))}"
+    yield f"lxc.init.cwd = /{_checked((config.get('WorkingDir') or '').lstrip('/'), 'working directory')}"
+    environment = list(config["Env"])
+    names = {variable.partition("=")[0] for variable in environment}
+    if "PATH" not in names:
+        environment += DEFAULT_ENV
+    if user.home and "HOME" not in names:
+        environment.append(f"HOME={user.home}")
+    for variable in environment:
         yield f"lxc.environment = {_checked(variable, 'environment')}"
 
 

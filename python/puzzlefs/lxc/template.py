@@ -9,7 +9,6 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
-from puzzlefs.container_process import process_of
 from puzzlefs.errors import NotFoundError, PuzzleFSError, UsageError
 from puzzlefs.image import Image
 from puzzlefs.launcher import command
@@ -65,7 +64,7 @@ def _lines(options: argparse.Namespace, image: Image, helper: Sequence[str], upp
     yield f"# {image.name}"
     yield from config.includes(_mapped(options.mapped_uid) is not None)
     yield f"lxc.uts.name = {options.name}"
-    yield from config.process_lines(process_of(image), _has_init(image))
+    yield from config.process_lines(image, _has_init(image))
     yield from (config.shared_hooks if options.share else config.mount_hook)(helper, upper, name)
     if options.dhcp:
         yield from config.dhcp_lines()
