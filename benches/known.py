@@ -12,7 +12,7 @@ from pathlib import Path
 
 from benches import process
 from benches.peer import Peer, Words, first_line, size_of
-from benches.process import CommandError
+from benches.process import CommandError, Usage
 
 PATIENCE = 30.0
 PYTHON = process.ROOT / "python"
@@ -203,10 +203,27 @@ class Tar(Peer):
         return size_of(place / "image.tar")
 
 
-PEERS: Sequence[Peer] = (Ours(), Original(), Squashfuse(), KernelSquashfs(), Erofs(), Casync(), Tar())
+class Plain(Peer):
+    """The tree itself, mounted elsewhere: what is left when a filesystem costs nothing."""
+
+    name, title = "plain", "the tree itself"
+    builds = extracts = raw = False
+
+    def version(self) -> str:
+        return f"Linux {os.uname().release}"
+
+    def build(self, tree: Path, place: Path, *, raw: bool) -> Usage:
+        (place / "tree").symlink_to(tree)
+        return Usage(0.0, 0.0, 0)
+
+    def mount_command(self, place: Path, mountpoint: Path) -> Words:
+        return ["mount", "--bind", str(place / "tree"), str(mountpoint)]
+
+
+PEERS: Sequence[Peer] = (Ours(), Original(), Squashfuse(), KernelSquashfs(), Erofs(), Casync(), Tar(), Plain())
 BOTH: Sequence[Peer] = (PEERS[0], Pure())
 # Reads through casync's mount at 10 MB/s, and comparing it alone, would take minutes a figure.
-LARGE = (*PEERS[:5], Casync(mounts=False), PEERS[6])
+LARGE = (*PEERS[:5], Casync(mounts=False), *PEERS[6:])
 QUICK = PEERS[:4]
 GROWING: dict[str, Sequence[Peer]] = {
     "bytes": (PEERS[0], PEERS[1], PEERS[3]),

@@ -19,6 +19,7 @@ COLOURS = {
     "erofs": "#6a9f58",
     "casync": "#b58900",
     "tar": "#9467bd",
+    "plain": "#dddddd",
 }
 PICTURES = {
     "debian": "Times better than each peer",

@@ -33,17 +33,17 @@ class Sizes(NamedTuple):
 
 
 SIZES = {
-    "small": Sizes((16 * MIB, 64 * MIB), (300, 1000), (16 * MIB, 64 * MIB), (300, 1000)),
+    "small": Sizes((16 * MIB, 64 * MIB), (300, 1000), (64 * MIB, 128 * MIB), (300, 1000)),
     "default": Sizes(
         (GIB // 4, GIB // 2, GIB, 2 * GIB, 4 * GIB),
         (1000, 10_000, 100_000),
-        (16 * MIB, 64 * MIB, 256 * MIB, GIB),
+        (64 * MIB, 128 * MIB, 256 * MIB, GIB),
         (300, 1000, 10_000, 100_000),
     ),
     "full": Sizes(
         (GIB // 4, GIB, 4 * GIB, 20 * GIB),
         (1000, 10_000, 100_000, 1_000_000),
-        (16 * MIB, 64 * MIB, 256 * MIB, GIB),
+        (64 * MIB, 128 * MIB, 256 * MIB, GIB),
         (300, 1000, 10_000, 100_000),
     ),
 }

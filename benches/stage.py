@@ -68,7 +68,7 @@ def make(tree: Path, work: Path, source: Path | None, *, small: bool) -> Stage:
     for one in (tree, changing):
         trees.warm(one)
     files = [path.relative_to(tree) for path in trees.regular_files(tree)]
-    return Stage(tree, changing, large(source, small=small).parent, work, IMAGES / tree.name, files)
+    return Stage(tree.resolve(), changing, large(source, small=small).parent, work, IMAGES / tree.name, files)
 
 
 def large(source: Path | None, *, small: bool = False) -> Path:
