@@ -72,6 +72,10 @@ def _add_file_arguments(parser: argparse.ArgumentParser) -> None:
         "--substitute", action="append", default=[], metavar="NAME=VALUE", help="of ${{NAME}} in a stacker file"
     )
     group.add_argument("--substitute-file", metavar="FILE", help="a YAML file of such names and values")
+    group.add_argument(
+        "--build-arg", action="append", default=[], metavar="NAME=VALUE", help="of an ARG in a Containerfile"
+    )
+    group.add_argument("--target", metavar="STAGE", help="the stage of a Containerfile to build (default: the last)")
 
 
 def _add_tree_arguments(parser: argparse.ArgumentParser) -> None:

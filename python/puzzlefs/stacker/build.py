@@ -15,13 +15,13 @@ from puzzlefs.image import Image
 from puzzlefs.isolation import isolated
 from puzzlefs.names import ImageName
 from puzzlefs.runtime_config import RuntimeConfig
-from puzzlefs.stacker.cache import StepCache
 from puzzlefs.stacker.config import layer_config
 from puzzlefs.stacker.document import parse, read_text, substitute
 from puzzlefs.stacker.imports import fetch
 from puzzlefs.stacker.layers import Layer, read_layers
 from puzzlefs.stacker.sources import Bases
 from puzzlefs.stacker.step import Step
+from puzzlefs.step_cache import StepCache
 from puzzlefs.store import Store
 
 _STEP = "puzzlefs.stacker.step"
