@@ -85,9 +85,18 @@ def read_manifest(layout: Path, tag: str) -> tuple[dict[str, Any], dict[str, Any
     raise AssertionError(f"no tag {tag} in {layout}")
 
 
-def make_writer(backend: Backend, tree: Path, home: Path, compression: int = 0) -> StreamWriter:
+def make_writer(
+    backend: Backend,
+    tree: Path,
+    home: Path,
+    compression: int = 0,
+    pack_size: int = 0,
+    frame_size: int | None = None,
+    jobs: int = 2,
+) -> StreamWriter:
     """Return a writer of `tree` into `home`/blobs; the directories are made."""
     for name in ("blobs", "temporary"):
         (home / name).mkdir(exist_ok=True)
     places = (os.fsencode(path) for path in (tree, home / "blobs", home / "temporary"))
-    return backend.StreamWriter(*places, compression, 65536, 2, False)
+    frame_size = 65536 if frame_size is None else frame_size
+    return backend.StreamWriter(*places, compression, frame_size, jobs, False, pack_size=pack_size)

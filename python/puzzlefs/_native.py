@@ -206,19 +206,28 @@ class Tree(Protocol):
 
 
 class StreamWriter(Protocol):
-    """Cuts the bytes of many files, as one stream, into chunks and stores each as a blob.
+    """Cuts the bytes of many files, as one stream, into chunks and stores them, packs of them as blobs.
 
     root         the root filesystem; no symbolic link below it is followed
     blobs        the directory of the blobs
     temporary    an existing directory on the same filesystem for unfinished blobs
     compression  0 none; 1 as the original writes it (and with its digests, format.md §2); 2 frames
-    frame_size   uncompressed bytes in a frame, for compression 2
+    frame_size   uncompressed bytes in a frame, for compression 2; in packs it holds whole chunks as far as they fit
     jobs         worker threads (the pure backend uses one)
     sync         whether each blob is synced before it gets its name
+    pack_size    uncompressed bytes in a pack, on average; 0 makes each chunk a blob
     """
 
     def __init__(
-        self, root: bytes, blobs: bytes, temporary: bytes, compression: int, frame_size: int, jobs: int, sync: bool
+        self,
+        root: bytes,
+        blobs: bytes,
+        temporary: bytes,
+        compression: int,
+        frame_size: int,
+        jobs: int,
+        sync: bool,
+        pack_size: int = 0,
     ) -> None: ...
 
     def run(
@@ -254,9 +263,9 @@ class StreamWriter(Protocol):
     def cancel(self) -> None:
         """Make the run, in another thread, raise `CancelledError` soon: at its next chunk or file."""
 
-    def progress(self) -> tuple[int, int, int, int, int]:
-        """Return (files, bytes, chunks, bytes in repeated chunks, bytes written) so far. Files and bytes
-        count as read where they need not be."""
+    def progress(self) -> tuple[int, int, int, int, int, int]:
+        """Return (files, bytes, chunks, bytes in repeated chunks, bytes written, distinct chunks) so far.
+        Files and bytes count as read where they need not be."""
 
 
 class Backend(Protocol):

@@ -24,6 +24,7 @@ from puzzlefs.stream import (
     FRAME_COMPRESSION,
     NO_COMPRESSION,
     UPSTREAM_COMPRESSION,
+    Form,
     Progress,
     Stream,
     store_stream,
@@ -42,7 +43,10 @@ class BuildOptions(NamedTuple):
     """Everything about a build but what and where.
 
     base         tag, or digest of a manifest, in the same store to build a delta upon
-    compression  whether chunks are compressed
+    compression  whether blobs are compressed
+    pack_size    bytes before compression that a pack of chunks has on average, 256 KiB to 8 MiB; 0 makes
+                 each chunk a blob, as the original's profile always does
+    frame_size   bytes before compression in a frame of a compressed blob; 0 means 512 KiB in packs, else 64
     mtime        "auto" (clamp where SOURCE_DATE_EPOCH is set, else keep), "keep", "clamp", "none", or seconds
     scan         what of the tree is taken; None means all but the host's own attributes, or for the
                  original's profile all
@@ -56,6 +60,8 @@ class BuildOptions(NamedTuple):
     profile: Profile = Profile.OCI
     base: str | None = None
     compression: bool = False
+    pack_size: int = 0
+    frame_size: int = 0
     mtime: str | int = "auto"
     scan: ScanOptions | None = None
     all_root: bool = False
@@ -75,6 +81,7 @@ class BuildResult(NamedTuple):
     manifest         `sha256:HEX` of the manifest
     bytes            sum of file sizes, each inode once
     chunks           chunks in the stream; unique_chunks of them are distinct
+    blobs            blobs of file data that the manifest names
     stored_bytes     size of all blobs of the image
     new_bytes        what of it this build added to the store
     duplicate_bytes  bytes in chunks that occurred earlier in the stream
@@ -88,6 +95,7 @@ class BuildResult(NamedTuple):
     bytes: int
     chunks: int
     unique_chunks: int
+    blobs: int
     stored_bytes: int
     new_bytes: int
     duplicate_bytes: int
@@ -143,8 +151,12 @@ class Build:
         self.mtime = mtime_rule("none" if self.upstream else options.mtime, self.epoch)
         self.sync = options.durability is Durability.BLOB
         compressed = UPSTREAM_COMPRESSION if self.upstream else FRAME_COMPRESSION
-        self.compression = compressed if options.compression else NO_COMPRESSION
-        self.cache = options.cache and BuildCache(options.cache, name.directory, rootfs, str(self.compression))
+        self.form = Form(
+            compressed if options.compression else NO_COMPRESSION,
+            0 if self.upstream else options.pack_size,
+            0 if self.upstream else options.frame_size,
+        )
+        self.cache = options.cache and BuildCache(options.cache, name.directory, rootfs, str(tuple(self.form)))
         self.notices: list[str] = []
         self.inodes = 0
 
@@ -197,7 +209,7 @@ class Build:
             os.path.realpath(os.fsencode(self.rootfs)),
             os.fsencode(store.blob_directory),
             os.fsencode(unfinished),
-            compression=self.compression,
+            form=self.form,
             jobs=self.options.jobs,
             sync=self.sync,
         )
@@ -255,7 +267,8 @@ class Build:
             files=len(stream.counts) // 4,
             bytes=stream.progress.total_bytes,
             chunks=len(stream.order),
-            unique_chunks=len(stream.blobs),
+            unique_chunks=stream.progress.unique_chunks,
+            blobs=len(layers) - 1,
             stored_bytes=sum({layer.digest: layer.size for layer in layers}.values()) + len(manifest) + len(config),
             new_bytes=new_bytes + stream.progress.written_bytes,
             duplicate_bytes=stream.progress.duplicate_bytes,

@@ -18,14 +18,29 @@ _POLL_SECONDS = 0.05
 _Tables = tuple[bytes, bytes, bytes, bytes, bytes]
 
 
+class Form(NamedTuple):
+    """How chunks become blobs.
+
+    compression  one of the above
+    pack_size    bytes before compression in a pack, on average; 0 makes each chunk a blob
+    frame_size   bytes before compression in a frame; 0 means 512 KiB in packs, else 64
+    """
+
+    compression: int = NO_COMPRESSION
+    pack_size: int = 0
+    frame_size: int = 0
+
+
 class Progress(NamedTuple):
-    """How far a build is: files and bytes read, chunks cut, bytes in repeated chunks, bytes written."""
+    """How far a build is: files and bytes read, chunks cut, bytes in repeated chunks, bytes written,
+    distinct chunks."""
 
     files: int
     bytes: int
     chunks: int
     duplicate_bytes: int
     written_bytes: int
+    unique_chunks: int
     total_bytes: int
 
 
@@ -71,12 +86,13 @@ def store_stream(
     return Stream(distinct, chunks, counts, array("I", order), left, Progress(*writer.progress(), total))
 
 
-def stream_writer(
-    root: bytes, blobs: bytes, unfinished: bytes, *, compression: int, jobs: int, sync: bool
-) -> StreamWriter:
+def stream_writer(root: bytes, blobs: bytes, unfinished: bytes, *, form: Form, jobs: int, sync: bool) -> StreamWriter:
     """Return the backend's writer; `jobs` 0 means one thread for each CPU this process may use."""
     workers = jobs or len(os.sched_getaffinity(0))
-    return native.StreamWriter(root, blobs, unfinished, compression, constants.FRAME_SIZE, workers, sync)
+    frame_size = form.frame_size or (constants.PACK_FRAME_SIZE if form.pack_size else constants.FRAME_SIZE)
+    return native.StreamWriter(
+        root, blobs, unfinished, form.compression, frame_size, workers, sync, pack_size=form.pack_size
+    )
 
 
 def _watch(

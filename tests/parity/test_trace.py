@@ -39,7 +39,7 @@ def test_what_is_known_is_not_read(backend: Backend, tree: Path, tmp_path: Path,
     writer = make_writer(backend, tree, tmp_path, compression)
 
     assert writer.run(*files, first[4], LATER) == first
-    assert writer.progress() == (5, 1_200_000, len(first[3]) // 4, 0, 0)
+    assert writer.progress() == (5, 1_200_000, len(first[3]) // 4, 0, 0, len(first[0]) // BLOB.size)
 
 
 def test_files_of_fresh_or_made_up_times_are_read(backend: Backend, tree: Path, tmp_path: Path) -> None:
@@ -86,7 +86,7 @@ def test_what_is_no_trace_is_no_help(backends: Backends, tree: Path, tmp_path: P
     trace = first[4]
     other = make_writer(backends.rust, tree, tmp_path, FRAMES).run(*files, None, LATER)[4]
     row = len(trace) - 4
-    bad = [b"", b"PZTRACE1", trace[:-1], trace + b"\0", other, trace[:row] + b"\xff" * 4, trace[:40] + trace[64:]]
+    bad = [b"", b"PZTRACE2", trace[:-1], trace + b"\0", other, trace[:row] + b"\xff" * 4, trace[:56] + trace[80:]]
     (tree / "file0").unlink()
     for backend in backends:
         for content in bad:

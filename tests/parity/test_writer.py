@@ -174,15 +174,15 @@ def test_progress_counts_everything(backend: Backend, source: Path, home: Home) 
     """Files, bytes and chunks read; bytes of chunks met before; bytes newly stored."""
     paths, rows = plan(source)
     writer = home.writer(backend, source)
-    assert writer.progress() == (0, 0, 0, 0, 0)
+    assert writer.progress() == (0, 0, 0, 0, 0, 0)
     blobs, _, _, stream = unpacked(writer.run(paths, rows))
     size = sum(row[0] for row in SOURCE.iter_unpack(rows))
     new = sum(blob.size for blob in blobs)
-    assert writer.progress() == (paths.count(b"\0"), size, len(stream), size - new, new)
+    assert writer.progress() == (paths.count(b"\0"), size, len(stream), size - new, new, len(blobs))
 
     again = home.writer(backend, source)
     again.run(paths, rows)
-    assert again.progress() == (paths.count(b"\0"), size, len(stream), size - new, 0)
+    assert again.progress() == (paths.count(b"\0"), size, len(stream), size - new, 0, len(blobs))
 
 
 def test_an_empty_stream_gives_empty_tables(backend: Backend, source: Path, home: Home) -> None:

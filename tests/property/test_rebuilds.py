@@ -12,14 +12,18 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from puzzlefs._native import Backend
+from puzzlefs.constants import PACK_SIZE_MIN
 from tests.conftest import Backends
 from tests.parity.files import plan
 from tests.strategies import noise, streams
+from tests.support import make_writer
 
 rebuild_settings = settings(
     max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
 )
 LATER = 1 << 62
+Form = tuple[int, int]
+"""(compression, pack size)."""
 contents = st.one_of(st.binary(max_size=40), streams(400_000))
 names = st.integers(0, 30).map(lambda number: f"{number:02}")
 changes = st.lists(
@@ -56,13 +60,10 @@ def change(tree: Path, kind: str, name: str, *rest: object) -> None:
         os.utime(path, ns=(0, status.st_mtime_ns))
 
 
-def run(backend: Backend, tree: Path, home: Path, compression: int, trace: bytes) -> tuple[tuple[bytes, ...], set[str]]:
+def run(backend: Backend, tree: Path, home: Path, form: Form, trace: bytes) -> tuple[tuple[bytes, ...], set[str]]:
     """Store a tree's files in `home`; return the tables, and the names of all blobs there."""
-    for name in ("blobs", "temporary"):
-        (home / name).mkdir(parents=True, exist_ok=True)
-    places = (os.fsencode(path) for path in (tree, home / "blobs", home / "temporary"))
-    writer = backend.StreamWriter(*places, compression, 65536, 2, False)
-    tables = writer.run(*plan(tree), trace, LATER)
+    home.mkdir(exist_ok=True)
+    tables = make_writer(backend, tree, home, *form).run(*plan(tree), trace, LATER)
     return tables, set(os.listdir(home / "blobs"))
 
 
@@ -70,10 +71,10 @@ def run(backend: Backend, tree: Path, home: Path, compression: int, trace: bytes
 @given(
     files=st.dictionaries(names, contents, max_size=12),
     rounds=st.lists(changes, min_size=1, max_size=3),
-    compression=st.sampled_from([0, 2]),
+    form=st.sampled_from([(0, 0), (2, 0), (0, PACK_SIZE_MIN), (2, PACK_SIZE_MIN)]),
 )
 def test_a_trace_changes_nothing_but_the_work(
-    files: dict[str, bytes], rounds: Sequence[Sequence[tuple[str, str]]], compression: int, backends: Backends
+    files: dict[str, bytes], rounds: Sequence[Sequence[tuple[str, str]]], form: Form, backends: Backends
 ) -> None:
     """Tables, the next trace and the blobs are those of a build that knows nothing."""
     with tempfile.TemporaryDirectory() as name:
@@ -82,17 +83,16 @@ def test_a_trace_changes_nothing_but_the_work(
         for path, content in files.items():
             (tree / path).write_bytes(content)
         traces = [
-            run(backend, tree, home / f"kept{number}", compression, b"")[0][4]
-            for number, backend in enumerate(backends)
+            run(backend, tree, home / f"kept{number}", form, b"")[0][4] for number, backend in enumerate(backends)
         ]
         assert traces[0] == traces[1]
         for number, steps in enumerate(rounds):
             time.sleep(0.01)  # beyond the tick of the clock in which the files were read
             for step in steps:
                 change(tree, *step)
-            fresh, blobs = run(backends.rust, tree, home / f"fresh{number}", compression, b"")
+            fresh, blobs = run(backends.rust, tree, home / f"fresh{number}", form, b"")
             for kept, backend in enumerate(backends):
-                tables, stored = run(backend, tree, home / f"kept{kept}", compression, traces[kept])
+                tables, stored = run(backend, tree, home / f"kept{kept}", form, traces[kept])
                 traces[kept] = tables[4]
 
                 assert tables == fresh

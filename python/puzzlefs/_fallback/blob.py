@@ -6,6 +6,7 @@ import errno
 import os
 import stat
 import weakref
+from bisect import bisect_right
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cached_property
@@ -13,10 +14,10 @@ from hashlib import sha256
 from typing import Final
 
 from puzzlefs.constants import MIB
-from puzzlefs.errors import BlobError, MissingBlobError
+from puzzlefs.errors import BlobError, CorruptImageError, MissingBlobError
 from puzzlefs.verity_ioctl import measure_file
 
-from .codec import FOOTER, SeekTable, parse_table, table_length
+from .codec import FOOTER, SeekTable, decode_frame, parse_table, table_length
 
 BLOCK: Final = 4096
 _NO_ENTRY: Final = bytes(32)
@@ -99,6 +100,29 @@ class Blob:
         tail = min(self.size, FOOTER.size)
         length = table_length(self.size, self.take(self.size - tail, tail))
         return parse_table(self.take(self.size - length, length), self.size - length)
+
+    def content(self, offset: int, length: int, compressed: bool) -> bytes:
+        """Return `length` bytes from `offset` before compression. Raises `BlobError`."""
+        if not compressed:
+            return self.take(offset, length)
+        try:
+            return self._decoded(offset, offset + length)
+        except CorruptImageError as error:
+            raise BlobError(self._digest, str(error)) from None
+
+    def _decoded(self, start: int, end: int) -> bytes:
+        if end > self.table.content[-1]:
+            raise BlobError(self._digest, "shorter than its chunk")
+        first = bisect_right(self.table.content, start) - 1
+        content = bytearray()
+        number = first
+        while self.table.content[number] < end:
+            stored, frame_end = self.table.stored[number], self.table.stored[number + 1]
+            size = self.table.content[number + 1] - self.table.content[number]
+            content += decode_frame(self.take(stored, frame_end - stored), size)
+            number += 1
+        begin = start - self.table.content[first]
+        return bytes(content[begin : begin + end - start])
 
     def _pread(self, offset: int, length: int) -> bytes:
         """Return the bytes that are there, up to `length`."""

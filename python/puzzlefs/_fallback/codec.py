@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import accumulate
 from struct import Struct
 from typing import Final, NamedTuple
@@ -40,34 +40,51 @@ class SeekTable(NamedTuple):
     content: list[int]
 
 
-def _frames(data: bytes, size: int) -> Iterator[bytes]:
+class Frame(NamedTuple):
+    """A frame and how many bytes it holds."""
+
+    stored: bytes
+    size: int
+
+
+def _pieces(data: bytes, size: int) -> Iterator[bytes]:
     for start in range(0, len(data), size):
         yield data[start : start + size]
 
 
-def _seekable(frames: list[bytes], sizes: list[int]) -> bytes:
-    entries = b"".join(map(ENTRY.pack, map(len, frames), sizes))
+def compress_frames(data: bytes, frame_size: int) -> list[Frame]:
+    """Return `data` as frames of `frame_size` bytes, each compressed in one call."""
+    if not 0 < frame_size <= FRAME_SIZE_LIMIT:
+        raise ValueError(f"frame size {frame_size} is not from 1 to {FRAME_SIZE_LIMIT}")
+    return [Frame(zstd.compress(piece, ZSTD_LEVEL), len(piece)) for piece in _pieces(data, frame_size)]
+
+
+def upstream_frames(data: bytes) -> list[Frame]:
+    """Return `data` as the original compresses it: the frame's end comes as a second call, so that
+    its header does not tell the size."""
+    frames = []
+    for piece in _pieces(data, UPSTREAM_FRAME_SIZE):
+        stream = zstd.ZstdCompressor(ZSTD_LEVEL)
+        frames.append(Frame(stream.compress(piece) + stream.flush(stream.FLUSH_FRAME), len(piece)))
+    return frames
+
+
+def seekable(frames: Sequence[Frame]) -> bytes:
+    """Return a blob: the frames and their seek table."""
+    entries = b"".join(ENTRY.pack(len(frame.stored), frame.size) for frame in frames)
     header = HEADER.pack(SKIPPABLE_MAGIC, len(entries) + FOOTER.size)
-    return b"".join(frames) + header + entries + FOOTER.pack(len(frames), 0, SEEKABLE_MAGIC)
+    footer = FOOTER.pack(len(frames), 0, SEEKABLE_MAGIC)
+    return b"".join([*(frame.stored for frame in frames), header, entries, footer])
 
 
 def compress(data: bytes, frame_size: int) -> bytes:
-    """Return `data` as frames of `frame_size` bytes, each compressed in one call, and a seek table."""
-    if not 0 < frame_size <= FRAME_SIZE_LIMIT:
-        raise ValueError(f"frame size {frame_size} is not from 1 to {FRAME_SIZE_LIMIT}")
-    parts = list(_frames(data, frame_size))
-    return _seekable([zstd.compress(part, ZSTD_LEVEL) for part in parts], list(map(len, parts)))
+    """Return the blob of `data` in frames of `frame_size` bytes."""
+    return seekable(compress_frames(data, frame_size))
 
 
 def compress_upstream(data: bytes) -> bytes:
-    """Return `data` as the original compresses it: the frame's end comes as a second call, so that
-    its header does not tell the size."""
-    parts = list(_frames(data, UPSTREAM_FRAME_SIZE))
-    frames = []
-    for part in parts:
-        stream = zstd.ZstdCompressor(ZSTD_LEVEL)
-        frames.append(stream.compress(part) + stream.flush(stream.FLUSH_FRAME))
-    return _seekable(frames, list(map(len, parts)))
+    """Return the blob of `data` as the original writes it."""
+    return seekable(upstream_frames(data))
 
 
 def table_length(size: int, tail: bytes) -> int:

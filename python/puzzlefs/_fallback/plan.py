@@ -11,9 +11,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from puzzlefs.constants import CHUNK_MAX
+from puzzlefs.records import COMPRESSED
 from puzzlefs.rows import BlobRecord
 
-from .trace import UNKNOWN, Trace, TraceBlob, TraceFile
+from .blob import Blob
+from .trace import UNKNOWN, Trace, TraceChunk, TraceFile
 
 
 @dataclass(slots=True)
@@ -31,34 +33,53 @@ class _Span:
 class Plan:
     """The known chunks of a stream. It is asked about ever later positions.
 
-    by_content  the blobs that are stored, by the SHA-256 of the chunk
+    directory  of the blobs
     """
 
-    def __init__(self, trace: Trace, files: Sequence[TraceFile], is_stored: Callable[[BlobRecord], bool]) -> None:
+    def __init__(
+        self, trace: Trace, files: Sequence[TraceFile], is_stored: Callable[[BlobRecord], bool], directory: bytes
+    ) -> None:
         self._trace = trace
-        self._stored = [is_stored(known.blob) for known in trace.blobs]
-        self.by_content = {
-            known.content: known.blob for known, stored in zip(trace.blobs, self._stored, strict=True) if stored
-        }
+        self._stored = [is_stored(blob) for blob in trace.blobs]
+        known = [chunk for chunk in trace.chunks if self._stored[chunk.blob]]
+        self._by_content = {chunk.content: chunk for chunk in known}
+        self._packs = {contents: trace.blobs[blob] for blob, contents in _whole(trace).items() if self._stored[blob]}
+        self._directory = directory
+        self._opened: tuple[int, Blob] | None = None
         self._spans = _spans(trace.files, files)
         self._chunks = {start: number for number, start in enumerate(trace.positions()[:-1])}
         self._earlier_total = sum(file.size for file in trace.files)
         self._total = sum(file.size for file in files)
         self._passed = 0
 
-    def chunk_at(self, at: int) -> TraceBlob | None:
-        """Return the blob of the chunk that begins at `at`, a cut of the stream, if it is known and stored."""
+    def chunk_at(self, at: int) -> TraceChunk | None:
+        """Return the chunk that begins at `at`, a cut of the stream, if it is known and stored."""
         span = self._span_at(at)
         if span is None or span.start > at:
             return None
         earlier = span.earlier + at - span.start
         number = self._chunks.get(earlier)
-        if number is None or not self._stored[self._trace.chunks[number]]:
+        if number is None:
             return None
-        known = self._trace.blobs[self._trace.chunks[number]]
+        known = self._trace.chunks[self._trace.stream[number]]
+        if not self._stored[known.blob]:
+            return None
         same_reach = min(self._earlier_total - earlier, CHUNK_MAX) == min(self._total - at, CHUNK_MAX)
-        inside = earlier + known.blob.raw_size <= span.earlier + span.length
+        inside = earlier + known.length <= span.earlier + span.length
         return known if same_reach and inside else None
+
+    def blob_of(self, contents: Sequence[bytes]) -> BlobRecord | None:
+        """Return the stored blob that holds exactly the chunks of these SHA-256, if there is one."""
+        return self._packs.get(tuple(contents))
+
+    def read(self, content: bytes) -> bytes:
+        """Return the bytes of a known chunk, from its blob. Raises `BlobError`."""
+        chunk = self._by_content[content]
+        if self._opened is None or self._opened[0] != chunk.blob:
+            blob = self._trace.blobs[chunk.blob]
+            self._opened = chunk.blob, Blob(self._directory, blob.digest, blob.verity, check=True, recheck=False)
+        flags = self._trace.blobs[chunk.blob].flags
+        return self._opened[1].content(chunk.offset, chunk.length, bool(flags & COMPRESSED))
 
     def _span_at(self, at: int) -> _Span | None:
         """Return the span at or after `at`."""
@@ -68,6 +89,19 @@ class Plan:
                 return span
             self._passed += 1
         return None
+
+
+def _whole(trace: Trace) -> dict[int, tuple[bytes, ...]]:
+    """Return the SHA-256 of the chunks, in order, of each blob that they fill without overlapping."""
+    contents: dict[int, list[bytes]] = {row: [] for row in range(len(trace.blobs))}
+    ends = dict.fromkeys(contents, 0)
+    for chunk in sorted(trace.chunks, key=lambda chunk: (chunk.blob, chunk.offset)):
+        if ends.get(chunk.blob) != chunk.offset:
+            ends.pop(chunk.blob, None)
+            continue
+        ends[chunk.blob] += chunk.length
+        contents[chunk.blob].append(chunk.content)
+    return {row: tuple(contents[row]) for row, end in ends.items() if end == trace.blobs[row].raw_size}
 
 
 def _spans(earlier: Sequence[TraceFile], files: Sequence[TraceFile]) -> list[_Span]:

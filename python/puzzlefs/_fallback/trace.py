@@ -1,8 +1,10 @@
 """What a build leaves for the next one of the same tree: the *trace* of its stream.
 
-A header (`_HEADER`: `PZTRACE1`, kind of compression, frame size, number of files, blobs and chunks),
-then for each file with content, in stream order, its identity and size; for each blob the SHA-256
-of the chunk and its `records.BLOB` row; for each chunk in stream order, u32 row of its blob.
+A header (`_HEADER`: `PZTRACE2`, kind of compression, frame size, pack size, number of files, blobs,
+distinct chunks and chunks), then for each file with content, in stream order, its identity and size;
+for each blob its `records.BLOB` row; for each distinct chunk its SHA-256, row of its blob, length,
+and offset in the blob's uncompressed bytes; for each chunk in stream order, u32 row of the distinct
+chunk.
 """
 
 from __future__ import annotations
@@ -11,7 +13,7 @@ from collections.abc import Sequence
 from hashlib import sha256
 from itertools import accumulate, pairwise
 from struct import Struct, error, iter_unpack, pack
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from puzzlefs.constants import CHUNK_MAX
 from puzzlefs.records import BLOB, COMPRESSED, SOURCE
@@ -19,8 +21,9 @@ from puzzlefs.rows import BlobRecord
 
 from .source import SourceRow
 
-_MAGIC = b"PZTRACE1"
-_HEADER = Struct("<8sIIQQQ")
+_MAGIC = b"PZTRACE2"
+_HEADER = Struct("<8sIIQQQQQ")
+_CHUNK = Struct("<32sIIQ")
 _FILE = Struct("<16sQ")
 _NANO = 1_000_000_000
 
@@ -35,23 +38,29 @@ class TraceFile(NamedTuple):
     size: int
 
 
-class TraceBlob(NamedTuple):
-    """A blob, and the SHA-256 of the chunk that it holds."""
+class TraceChunk(NamedTuple):
+    """A chunk: its SHA-256, the row of its blob, its length, and its offset there."""
 
     content: bytes
-    blob: BlobRecord
+    blob: int
+    length: int
+    offset: int
 
 
 class Trace(NamedTuple):
-    """The trace of a stream: its files with content, its distinct chunks, the row of each chunk."""
+    """The trace of a stream: its files with content, its blobs, its distinct chunks, the row of each chunk."""
 
     files: list[TraceFile]
-    blobs: list[TraceBlob]
-    chunks: list[int]
+    blobs: list[BlobRecord]
+    chunks: list[TraceChunk]
+    stream: list[int]
 
     def positions(self) -> list[int]:
         """Return where each chunk starts in the stream, and its end."""
-        return list(accumulate((self.blobs[row].blob.raw_size for row in self.chunks), initial=0))
+        return list(accumulate((self.chunks[row].length for row in self.stream), initial=0))
+
+
+NO_TRACE: Final = Trace([], [], [], [])
 
 
 def trace_file(path: bytes, row: SourceRow, horizon: int) -> TraceFile:
@@ -66,48 +75,51 @@ def trace_file(path: bytes, row: SourceRow, horizon: int) -> TraceFile:
     return TraceFile(sha256(SOURCE.pack(*row) + path).digest()[:16], row.size)
 
 
-def read_trace(content: bytes, compression: int, frame_size: int) -> Trace:
-    """Read a trace; whatever is none, or one of blobs that are compressed otherwise, is as good as
-    an empty one."""
+def read_trace(content: bytes, form: tuple[int, int, int]) -> Trace:
+    """Read a trace; whatever is none, or one of blobs of another form, is as good as an empty one."""
     try:
-        trace = _parse(content, compression, frame_size)
+        trace = _parse(content, form)
     except (error, ValueError):
-        return Trace([], [], [])
-    return trace if _is_consistent(trace) else Trace([], [], [])
+        return NO_TRACE
+    return trace if _is_consistent(trace) else NO_TRACE
 
 
-def _parse(content: bytes, compression: int, frame_size: int) -> Trace:
-    magic, *form, files, blobs, chunks = _HEADER.unpack_from(content)
-    widths = [(files, _FILE.size), (blobs, 32 + BLOB.size), (chunks, 4)]
+def _parse(content: bytes, form: tuple[int, int, int]) -> Trace:
+    magic, *found, files, blobs, chunks, stream = _HEADER.unpack_from(content)
+    widths = [(files, _FILE.size), (blobs, BLOB.size), (chunks, _CHUNK.size), (stream, 4)]
     ends = list(accumulate((count * width for count, width in widths), initial=_HEADER.size))
-    if magic != _MAGIC or form != [compression, frame_size] or ends[-1] != len(content):
+    if magic != _MAGIC or tuple(found) != form or ends[-1] != len(content):
         raise ValueError("not a trace of such blobs")
     tables = [content[start:end] for start, end in pairwise(ends)]
-    blob_rows = iter_unpack("<32s88s", tables[1])
     return Trace(
         [TraceFile(*row) for row in _FILE.iter_unpack(tables[0])],
-        [TraceBlob(digest, BlobRecord(*BLOB.unpack(row))) for digest, row in blob_rows],
-        [row for (row,) in iter_unpack("<I", tables[2])],
+        [BlobRecord(*row) for row in BLOB.iter_unpack(tables[1])],
+        [TraceChunk(*row) for row in _CHUNK.iter_unpack(tables[2])],
+        [row for (row,) in iter_unpack("<I", tables[3])],
     )
 
 
 def _is_consistent(trace: Trace) -> bool:
-    """Tell whether the chunks are some, and as many bytes as the files."""
-    blobs = [known.blob for known in trace.blobs]
-    if not all(0 < blob.raw_size <= CHUNK_MAX and blob.flags in (0, COMPRESSED) for blob in blobs):
+    """Tell whether the chunks are some, each inside its blob, and as many bytes as the files."""
+    if any(blob.flags not in (0, COMPRESSED) for blob in trace.blobs):
         return False
-    if not all(row < len(blobs) for row in trace.chunks):
+    for chunk in trace.chunks:
+        if not 0 < chunk.length <= CHUNK_MAX or chunk.blob >= len(trace.blobs):
+            return False
+        if chunk.offset + chunk.length > trace.blobs[chunk.blob].raw_size:
+            return False
+    if not all(row < len(trace.chunks) for row in trace.stream):
         return False
-    return sum(file.size for file in trace.files) == sum(blobs[row].raw_size for row in trace.chunks)
+    return sum(file.size for file in trace.files) == sum(trace.chunks[row].length for row in trace.stream)
 
 
-def write_trace(trace: Trace, compression: int, frame_size: int) -> bytes:
+def write_trace(trace: Trace, form: tuple[int, int, int]) -> bytes:
     """Return the bytes of a trace."""
-    counts = len(trace.files), len(trace.blobs), len(trace.chunks)
-    pieces = [_HEADER.pack(_MAGIC, compression, frame_size, *counts)]
+    pieces = [_HEADER.pack(_MAGIC, *form, *(len(table) for table in trace))]
     pieces += [_FILE.pack(*file) for file in trace.files]
-    pieces += [known.content + BLOB.pack(*known.blob) for known in trace.blobs]
-    pieces.append(pack(f"<{len(trace.chunks)}I", *trace.chunks))
+    pieces += [BLOB.pack(*blob) for blob in trace.blobs]
+    pieces += [_CHUNK.pack(*chunk) for chunk in trace.chunks]
+    pieces.append(pack(f"<{len(trace.stream)}I", *trace.stream))
     return b"".join(pieces)
 
 

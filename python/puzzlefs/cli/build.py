@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from puzzlefs import constants
 from puzzlefs.build_cache import default_directory
 from puzzlefs.builder import BuildOptions, BuildResult, Profile, build
 from puzzlefs.cli.arguments import add_config_arguments, add_mtime_argument, mtime, pairs, runtime_config
@@ -43,7 +44,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def add_form_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options that `form_options`, `shown_progress` and `tell` read."""
-    parser.add_argument("-c", "--compression", action="store_true", help="compress chunks (Zstandard)")
+    parser.add_argument("-c", "--compression", action="store_true", help="compress blobs (Zstandard)")
+    parser.add_argument(
+        "--pack-size",
+        default="0",
+        metavar="SIZE",
+        help="chunks in one blob: 256K to 8M before compression, on average; 0 for one chunk (default: 0)",
+    )
+    parser.add_argument(
+        "--frame-size",
+        default="0",
+        metavar="SIZE",
+        help="what is compressed together (default: 512K in packs, else 64K)",
+    )
     parser.add_argument("--platform", metavar="OS/ARCH", help="what the image is for (default: this machine)")
     parser.add_argument("--jobs", type=int, default=0, metavar="N", help="worker threads (default: one a CPU)")
     parser.add_argument(
@@ -59,6 +72,10 @@ def form_options(options: argparse.Namespace) -> dict[str, Any]:
         raise UsageError("--jobs: a number of threads is expected")
     return {
         "compression": options.compression,
+        "pack_size": _size(options.pack_size, "--pack-size", constants.PACK_SIZE_MIN, constants.PACK_SIZE_MAX),
+        "frame_size": _size(
+            options.frame_size, "--frame-size", constants.UPSTREAM_FRAME_SIZE, constants.FRAME_SIZE_LIMIT
+        ),
         "jobs": options.jobs,
         "platform": _platform(options.platform),
         "durability": Durability(options.durability),
@@ -127,6 +144,20 @@ def _options(options: argparse.Namespace) -> BuildOptions:
         cache=cache_directory(options),
         **form_options(options),
     )
+
+
+def _size(text: str, option: str, least: int, greatest: int) -> int:
+    """Return a number of bytes, which may end in K or M; 0, or in the range."""
+    unit = {"K": constants.KIB, "M": constants.MIB}.get(text[-1:].upper(), 1)
+    number = text[:-1] if unit > 1 else text
+    if not number.isascii() or not number.isdigit() or len(number) > 9:
+        raise UsageError(f"{option}: {text!r} is not a number of bytes, such as 256K or 1M")
+    size = int(number) * unit
+    if size and not least <= size <= greatest:
+        raise UsageError(
+            f"{option}: {text} is not 0, nor from {least // constants.KIB}K to {greatest // constants.MIB}M"
+        )
+    return size
 
 
 def cache_directory(options: argparse.Namespace) -> str | None:

@@ -27,7 +27,7 @@ from puzzlefs.rows import BlobRecord
 from puzzlefs.runtime_config import RuntimeConfig
 from puzzlefs.scan import MtimeRule
 from puzzlefs.store import Store
-from puzzlefs.stream import FRAME_COMPRESSION, NO_COMPRESSION, stream_writer
+from puzzlefs.stream import FRAME_COMPRESSION, NO_COMPRESSION, Form, stream_writer
 from puzzlefs.tables import Chunk, Inode, write_vector
 
 _NANO = 1_000_000_000
@@ -136,7 +136,7 @@ class _Conversion:
             b"",
             os.fsencode(self.store.blobs),
             os.fsencode(self.unfinished),
-            compression=FRAME_COMPRESSION if self.options.compression else NO_COMPRESSION,
+            form=Form(FRAME_COMPRESSION if self.options.compression else NO_COMPRESSION),
             jobs=self.options.jobs,
             sync=self.sync,
         )

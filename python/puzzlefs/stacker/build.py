@@ -161,7 +161,15 @@ class _FileBuild:
             "imports": imports,
             "script": step.script,
             "platform": options.platform.document() if options.platform else None,
-            "form": [options.compression, options.mtime, options.all_root, options.profile, self.epoch],
+            "form": [
+                options.compression,
+                options.pack_size,
+                options.frame_size,
+                options.mtime,
+                options.all_root,
+                options.profile,
+                self.epoch,
+            ],
         }
 
 

@@ -31,6 +31,7 @@ mod merge;
 pub mod message;
 pub mod metadata;
 pub mod object;
+pub mod pack;
 #[cfg(feature = "alloc")]
 mod segments;
 #[cfg(feature = "alloc")]

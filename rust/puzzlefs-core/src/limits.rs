@@ -17,6 +17,10 @@ pub const VERITY_BLOCK: usize = 4096;
 pub const ZSTD_LEVEL: i32 = 3;
 /// Uncompressed bytes in a frame of the original writer.
 pub const UPSTREAM_FRAME_SIZE: usize = 4 << 10;
+/// Bytes in a pack before compression, on average: the smallest and the largest choice.
+pub const PACK_SIZE_MIN: u64 = 256 << 10;
+/// See [`PACK_SIZE_MIN`].
+pub const PACK_SIZE_MAX: u64 = 8 << 20;
 /// Uncompressed bytes in the largest frame that a reader accepts; it bounds the memory of one decompression.
 pub const FRAME_SIZE_LIMIT: usize = 16 << 20;
 /// Bytes that one frame may take in a blob; they are in memory together while it is decompressed.

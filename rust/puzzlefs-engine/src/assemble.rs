@@ -1,9 +1,12 @@
 //! The last stage of a build: what the workers did, put together in stream order.
 
-use puzzlefs_core::tables::{BlobRow, ChunkRow};
-use puzzlefs_core::{Digest, Error, Result};
+use std::collections::HashMap;
 
-use crate::worker::Ledger;
+use puzzlefs_core::tables::{BlobRow, ChunkRow};
+use puzzlefs_core::{Error, Result};
+
+use crate::packer::Packer;
+use crate::trace::{Trace, TraceChunk};
 
 /// The tables that describe what a build stored.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -21,54 +24,72 @@ pub struct Stored {
 }
 
 /// Puts the tables together, or finds the first error in stream order. Returns them, without the
-/// trace, and the digest of the chunk in each blob.
+/// trace, and the distinct chunks with the rows of their blobs.
 ///
-/// `cut` holds the lengths of all chunks, or why they are not all; `sizes` those of the files.
+/// `cut` tells why not all chunks are there, if so; `sizes` are those of the files.
 pub fn assemble(
-    ledger: &Ledger,
-    cut: Result<Vec<u32>>,
+    packer: Packer<'_>,
+    cut: Result<()>,
     sizes: impl IntoIterator<Item = u64>,
-) -> Result<(Stored, Vec<Digest>)> {
+) -> Result<(Stored, Trace)> {
     let mut stored = Stored::default();
-    let mut places = vec![None; ledger.slots()];
-    while let Some((slot, result)) = ledger.outcome(stored.stream.len()) {
-        let blob = result.as_ref().map_err(Clone::clone)?;
-        let row = *places[slot].get_or_insert(stored.blobs.len() as u32);
+    let mut numbers = HashMap::new();
+    let mut places = Vec::with_capacity(packer.packs.len());
+    let mut is_whole = true;
+    for pack in packer.packs {
+        let Some(blob) = pack.blob.transpose()? else {
+            is_whole = false;
+            continue;
+        };
+        let row = *numbers
+            .entry((blob.digest, blob.flags))
+            .or_insert(stored.blobs.len() as u32);
         if row as usize == stored.blobs.len() {
-            stored.blobs.push(*blob);
+            stored.blobs.push(blob);
         }
-        stored.stream.push(row);
+        places.push(row);
     }
-    let lengths = cut?;
-    if stored.stream.len() < lengths.len() {
+    cut?;
+    if !is_whole {
         return Err(Error::Cancelled);
     }
-    stored.divide(&lengths, sizes);
-    let mut contents = vec![Digest::default(); stored.blobs.len()];
-    for (digest, slot) in ledger.contents() {
-        if let Some(row) = places[slot] {
-            contents[row as usize] = *digest;
-        }
+    let mut chunks = packer.chunks;
+    for chunk in &mut chunks {
+        chunk.blob = places[chunk.blob as usize];
     }
-    Ok((stored, contents))
+    stored.divide(&packer.stream, &chunks, sizes);
+    let trace = Trace {
+        files: Vec::new(),
+        blobs: stored.blobs.clone(),
+        chunks,
+        stream: packer.stream,
+    };
+    Ok((stored, trace))
 }
 
 impl Stored {
     /// Divides the chunks of the stream among the files, whose sizes add up to theirs.
-    fn divide(&mut self, lengths: &[u32], sizes: impl IntoIterator<Item = u64>) {
-        let mut chunks = self.stream.iter().zip(lengths);
-        let (mut blob, mut length, mut offset) = (0, 0, 0);
+    fn divide(
+        &mut self,
+        stream: &[u32],
+        chunks: &[TraceChunk],
+        sizes: impl IntoIterator<Item = u64>,
+    ) {
+        let mut rest = stream.iter().map(|&row| &chunks[row as usize]);
+        self.stream = rest.clone().map(|chunk| chunk.blob).collect();
+        let (mut blob, mut offset, mut end) = (0, 0, 0);
         for size in sizes {
             let first = self.chunks.len();
             let mut left = size;
             while left > 0 {
-                if offset == length {
-                    let Some((row, next)) = chunks.next() else {
+                if offset == end {
+                    let Some(chunk) = rest.next() else {
                         break;
                     };
-                    (blob, length, offset) = (*row, u64::from(*next), 0);
+                    (blob, offset) = (chunk.blob, chunk.offset);
+                    end = offset + u64::from(chunk.length);
                 }
-                let taken = left.min(length - offset);
+                let taken = left.min(end - offset);
                 let flags = self.blobs[blob as usize].flags;
                 self.chunks.push(ChunkRow {
                     blob,
@@ -81,19 +102,5 @@ impl Stored {
             }
             self.counts.push((self.chunks.len() - first) as u32);
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn chunks_that_no_worker_took_mean_that_the_build_was_cancelled() {
-        let ledger = Ledger::default();
-        assert_eq!(assemble(&ledger, Ok(vec![9]), []), Err(Error::Cancelled));
-        let nothing = (Stored::default(), vec![]);
-        assert_eq!(assemble(&ledger, Ok(vec![]), []), Ok(nothing));
-        assert_eq!(assemble(&ledger, Err(Error::Os(5)), []), Err(Error::Os(5)));
     }
 }

@@ -21,8 +21,10 @@ thread_local! {
 /// A compression context; making one is dear, so a thread keeps its own.
 pub struct Compressor {
     context: CCtx<'static>,
-    frames: Vec<(u32, u32)>,
 }
+
+/// The (compressed, uncompressed) bytes of each frame.
+pub type Frames = Vec<(u32, u32)>;
 
 impl Compressor {
     /// Makes a context. Fails only where memory does.
@@ -32,58 +34,55 @@ impl Compressor {
         context
             .set_parameter(CParameter::CompressionLevel(ZSTD_LEVEL))
             .map_err(failed)?;
-        Ok(Self {
-            context,
-            frames: Vec::new(),
-        })
+        Ok(Self { context })
     }
 
-    /// Puts `data` into `output`, which is cleared, as frames of `frame_size` bytes and a seek table.
+    /// Appends `data` to `output` as frames of `frame_size` bytes.
     ///
     /// Each frame is compressed in one call, so that its header tells its size and zstd fits its
     /// tables to it. `frame_size` must be from 1 to 16 MiB.
-    pub fn compress(&mut self, data: &[u8], frame_size: usize, output: &mut Vec<u8>) -> Result<()> {
+    pub fn frames(
+        &mut self,
+        data: &[u8],
+        frame_size: usize,
+        output: &mut Vec<u8>,
+    ) -> Result<Frames> {
         if frame_size == 0 || frame_size > FRAME_SIZE_LIMIT {
             return Err(Error::Contradiction(
                 "frame size is not between 1 and 16777216",
             ));
         }
-        self.begin(output);
+        let mut frames = Frames::new();
         for frame in data.chunks(frame_size) {
             let start = output.len();
             output.reserve(zstd_safe::compress_bound(frame.len()));
             let mut cursor = Cursor::new(&mut *output);
             cursor.set_position(start as u64);
             self.context.compress2(&mut cursor, frame).map_err(failed)?;
-            self.note_frame(output.len() - start, frame.len())?;
+            frames.push(sizes(output.len() - start, frame.len())?);
         }
-        write_seek_table(&self.frames, output)
+        Ok(frames)
     }
 
-    /// Puts `data` into `output`, which is cleared, byte for byte as the original compresses it.
+    /// Appends `data` to `output`, byte for byte as the original compresses it.
     ///
     /// The original streams 4,096 bytes into each frame without telling zstd how many will come.
-    pub fn compress_upstream(&mut self, data: &[u8], output: &mut Vec<u8>) -> Result<()> {
-        self.begin(output);
+    pub fn upstream_frames(&mut self, data: &[u8], output: &mut Vec<u8>) -> Result<Frames> {
+        let mut frames = Frames::new();
         for frame in data.chunks(UPSTREAM_FRAME_SIZE) {
+            let start = output.len();
             self.stream_frame(frame, output)?;
+            frames.push(sizes(output.len() - start, frame.len())?);
         }
-        write_seek_table(&self.frames, output)
-    }
-
-    fn begin(&mut self, output: &mut Vec<u8>) {
-        self.frames.clear();
-        output.clear();
+        Ok(frames)
     }
 
     fn stream_frame(&mut self, frame: &[u8], output: &mut Vec<u8>) -> Result<()> {
-        let start = output.len();
         self.context
             .reset(ResetDirective::SessionOnly)
             .map_err(failed)?;
         self.stream(frame, ZSTD_e_continue, output)?;
-        self.stream(&[], ZSTD_e_end, output)?;
-        self.note_frame(output.len() - start, frame.len())
+        self.stream(&[], ZSTD_e_end, output)
     }
 
     /// Feeds `data` to the open frame; with `e_end`, until zstd has nothing left to flush.
@@ -110,15 +109,14 @@ impl Compressor {
             }
         }
     }
+}
 
-    fn note_frame(&mut self, compressed: usize, content: usize) -> Result<()> {
-        let sizes = (u32::try_from(compressed), u32::try_from(content));
-        let (Ok(compressed), Ok(content)) = sizes else {
-            return Err(Error::Contradiction("a frame does not fit the seek table"));
-        };
-        self.frames.push((compressed, content));
-        Ok(())
-    }
+fn sizes(compressed: usize, content: usize) -> Result<(u32, u32)> {
+    let sizes = (u32::try_from(compressed), u32::try_from(content));
+    let (Ok(compressed), Ok(content)) = sizes else {
+        return Err(Error::Contradiction("a frame does not fit the seek table"));
+    };
+    Ok((compressed, content))
 }
 
 /// Compression of valid input fails only where memory does.
@@ -126,25 +124,24 @@ fn failed(_code: zstd_safe::ErrorCode) -> Error {
     Error::Os(rustix::io::Errno::NOMEM.raw_os_error())
 }
 
-/// Returns `data` as [`Compressor::compress`] writes it.
+/// Returns `data` as [`Compressor::frames`] writes it, and the seek table.
 pub fn compress(data: &[u8], frame_size: usize) -> Result<Vec<u8>> {
-    let mut output = Vec::new();
-    with_compressor(|compressor| compressor.compress(data, frame_size, &mut output))?;
-    Ok(output)
+    blob(|compressor, output| compressor.frames(data, frame_size, output))
 }
 
-/// Returns `data` as [`Compressor::compress_upstream`] writes it.
+/// Returns `data` as [`Compressor::upstream_frames`] writes it, and the seek table.
 pub fn compress_upstream(data: &[u8]) -> Result<Vec<u8>> {
-    let mut output = Vec::new();
-    with_compressor(|compressor| compressor.compress_upstream(data, &mut output))?;
-    Ok(output)
+    blob(|compressor, output| compressor.upstream_frames(data, output))
 }
 
-fn with_compressor(work: impl FnOnce(&mut Compressor) -> Result<()>) -> Result<()> {
-    COMPRESSOR.with_borrow_mut(|slot| match slot {
-        Some(compressor) => work(compressor),
-        None => work(slot.insert(Compressor::new()?)),
-    })
+fn blob(work: impl FnOnce(&mut Compressor, &mut Vec<u8>) -> Result<Frames>) -> Result<Vec<u8>> {
+    let mut output = Vec::new();
+    let frames = COMPRESSOR.with_borrow_mut(|slot| match slot {
+        Some(compressor) => work(compressor, &mut output),
+        None => work(slot.insert(Compressor::new()?), &mut output),
+    })?;
+    write_seek_table(&frames, &mut output)?;
+    Ok(output)
 }
 
 /// Returns the content of a compressed blob of any frame size.

@@ -17,22 +17,28 @@ use crate::worker::Shared;
 const STEP: usize = 1 << 16;
 
 /// Reads and cuts; made for one stream.
-pub struct Cutter<'a, I> {
+pub struct Cutter<'a, 'b, I> {
     stream: I,
     plan: Plan<'a>,
-    shared: &'a Shared<'a>,
+    shared: &'a Shared<'a, 'b>,
     queue: Sender<Chunk>,
     blocks: Blocks,
     block: Block,
     filled: usize,
     /// Where in the stream the block begins; there is a cut.
     at: u64,
-    lengths: Vec<u32>,
+    /// Chunks so far.
+    number: usize,
 }
 
-impl<'a, I: Input> Cutter<'a, I> {
-    /// Makes a cutter that hands chunks to `queue`, known ones to the ledger.
-    pub fn new(stream: I, plan: Plan<'a>, shared: &'a Shared<'a>, queue: Sender<Chunk>) -> Self {
+impl<'a, 'b, I: Input> Cutter<'a, 'b, I> {
+    /// Makes a cutter that hands chunks to `queue`, known ones to the packer.
+    pub fn new(
+        stream: I,
+        plan: Plan<'a>,
+        shared: &'a Shared<'a, 'b>,
+        queue: Sender<Chunk>,
+    ) -> Self {
         let mut blocks = Blocks::new();
         let block = blocks.take();
         Self {
@@ -44,16 +50,21 @@ impl<'a, I: Input> Cutter<'a, I> {
             block,
             filled: 0,
             at: 0,
-            lengths: Vec::new(),
+            number: 0,
         }
     }
 
-    /// Cuts the stream; returns the length of each chunk in stream order.
-    pub fn run(mut self) -> Result<Vec<u32>> {
+    /// Cuts the stream; returns how many chunks there were, and why no more.
+    pub fn run(mut self) -> (usize, Result<()>) {
+        let result = self.cut_all();
+        (self.number, result)
+    }
+
+    fn cut_all(&mut self) -> Result<()> {
         loop {
             self.pass()?;
             if self.stream.is_over() {
-                return Ok(self.lengths);
+                return Ok(());
             }
             self.read()?;
         }
@@ -62,9 +73,9 @@ impl<'a, I: Input> Cutter<'a, I> {
     /// Passes by chunks that are known.
     fn pass(&mut self) -> Result<()> {
         while let Some(known) = self.plan.chunk_at(self.at) {
-            self.shared.progress.check(self.lengths.len())?;
-            self.shared.recall(self.lengths.len(), known);
-            self.note(known.blob.raw_size as u32);
+            self.shared.progress.check(self.number)?;
+            self.shared.recall(self.number, known);
+            self.note(known.length);
         }
         self.stream.seek(self.at)
     }
@@ -73,7 +84,7 @@ impl<'a, I: Input> Cutter<'a, I> {
     fn read(&mut self) -> Result<()> {
         self.filled = 0;
         loop {
-            self.shared.progress.check(self.lengths.len())?;
+            self.shared.progress.check(self.number)?;
             let hasty = self.plan.is_near(self.at, self.at + BLOCK_SIZE as u64);
             let end = if hasty {
                 self.filled + STEP
@@ -92,10 +103,12 @@ impl<'a, I: Input> Cutter<'a, I> {
     /// Hands out the chunks of the block; what cannot be cut yet begins the next block. Tells whether
     /// it came to a chunk that is known.
     fn cut(&mut self, hasty: bool, last: bool) -> Result<bool> {
-        let first = self.lengths.len();
+        let first = self.number;
+        let mut ranges = Vec::new();
         let mut end = 0;
         let mut known = false;
         while let Some(length) = next_chunk(&self.block.bytes()[end..self.filled], hasty, last) {
+            ranges.push(end..end + length);
             end += length;
             self.note(length as u32);
             known = self.plan.chunk_at(self.at).is_some();
@@ -110,10 +123,7 @@ impl<'a, I: Input> Cutter<'a, I> {
         let rest = &full.bytes()[end..self.filled];
         self.filled = rest.len();
         self.block.bytes_mut()[..rest.len()].copy_from_slice(rest);
-        let mut at = 0;
-        for number in first..self.lengths.len() {
-            let range = at..at + self.lengths[number] as usize;
-            at = range.end;
+        for (number, range) in (first..).zip(ranges) {
             let chunk = Chunk::new(number, Arc::clone(&full), range);
             self.queue.send(chunk).map_err(|_| Error::Cancelled)?;
         }
@@ -122,7 +132,7 @@ impl<'a, I: Input> Cutter<'a, I> {
 
     fn note(&mut self, length: u32) {
         self.at += u64::from(length);
-        self.lengths.push(length);
+        self.number += 1;
         self.shared.progress.chunk_cut();
     }
 }

@@ -9,7 +9,7 @@ use std::collections::HashMap;
 use puzzlefs_core::limits::CHUNK_MAX;
 
 use crate::known::Known;
-use crate::trace::{TraceBlob, TraceFile, UNKNOWN};
+use crate::trace::{TraceChunk, TraceFile, UNKNOWN};
 
 /// A run of files, one after another, that are one after another in the earlier stream too.
 #[derive(Clone, Copy)]
@@ -38,7 +38,7 @@ impl<'a> Plan<'a> {
     pub fn new(known: &'a Known, files: &[TraceFile]) -> Self {
         let trace = known.trace();
         let lengths = trace
-            .chunks
+            .stream
             .iter()
             .map(|&row| trace.length(row).unwrap_or(0));
         let add = |total: u64, file: &TraceFile| total.saturating_add(file.size);
@@ -51,8 +51,8 @@ impl<'a> Plan<'a> {
         }
     }
 
-    /// Returns the blob of the chunk that begins at `at`, a cut of the stream, if it is known and stored.
-    pub fn chunk_at(&mut self, at: u64) -> Option<&'a TraceBlob> {
+    /// Returns the chunk that begins at `at`, a cut of the stream, if it is known and stored.
+    pub fn chunk_at(&mut self, at: u64) -> Option<&'a TraceChunk> {
         let span = self.span_at(at)?;
         let earlier = at.checked_sub(span.start)? + span.earlier;
         let number = self.starts.binary_search(&earlier).ok()?;

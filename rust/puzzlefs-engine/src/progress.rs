@@ -9,6 +9,7 @@ pub struct Progress {
     files: AtomicU64,
     bytes: AtomicU64,
     chunks: AtomicU64,
+    distinct: AtomicU64,
     repeated: AtomicU64,
     written: AtomicU64,
     cancelled: AtomicBool,
@@ -23,6 +24,7 @@ impl Progress {
             files: AtomicU64::new(0),
             bytes: AtomicU64::new(0),
             chunks: AtomicU64::new(0),
+            distinct: AtomicU64::new(0),
             repeated: AtomicU64::new(0),
             written: AtomicU64::new(0),
             cancelled: AtomicBool::new(false),
@@ -30,16 +32,34 @@ impl Progress {
         }
     }
 
-    /// Returns (files read, bytes read, chunks cut, bytes in repeated chunks, bytes written).
-    pub fn counters(&self) -> [u64; 5] {
+    /// Returns (files read, bytes read, chunks cut, bytes in repeated chunks, bytes written, distinct
+    /// chunks).
+    pub fn counters(&self) -> [u64; 6] {
         [
             &self.files,
             &self.bytes,
             &self.chunks,
             &self.repeated,
             &self.written,
+            &self.distinct,
         ]
         .map(|counter| counter.load(Relaxed))
+    }
+
+    /// Starts again at zero, unless cancelled.
+    pub fn restart(&self) {
+        let counters = [
+            &self.files,
+            &self.bytes,
+            &self.chunks,
+            &self.distinct,
+            &self.repeated,
+            &self.written,
+        ];
+        for counter in counters {
+            counter.store(0, Relaxed);
+        }
+        self.failed.store(usize::MAX, Relaxed);
     }
 
     /// Makes every thread stop soon.
@@ -72,6 +92,11 @@ impl Progress {
     /// Counts a chunk.
     pub fn chunk_cut(&self) {
         self.chunks.fetch_add(1, Relaxed);
+    }
+
+    /// Counts a chunk that did not come before.
+    pub fn chunk_new(&self) {
+        self.distinct.fetch_add(1, Relaxed);
     }
 
     /// Counts the bytes of a chunk that came before.

@@ -35,13 +35,13 @@ impl BlobDirectory {
         })
     }
 
-    /// Stores a blob under its digest; returns whether it is new.
+    /// Stores a blob, given in pieces, under its digest; returns whether it is new.
     ///
     /// A file of that name and size is kept as it is; one of another size, which a crash or another
     /// program left, is replaced.
-    pub fn put(&self, digest: &Digest, content: &[u8]) -> Result<bool> {
+    pub fn put(&self, digest: &Digest, pieces: &[&[u8]]) -> Result<bool> {
         let name = Hex(digest).to_string();
-        self.put_named(&name, content).map_err(|errno| {
+        self.put_named(&name, pieces).map_err(|errno| {
             let path = [self.path.as_slice(), b"/", name.as_bytes()].concat();
             Error::Store {
                 path,
@@ -55,8 +55,9 @@ impl BlobDirectory {
         self.has(&Hex(&blob.digest).to_string(), blob.size) == Ok(true)
     }
 
-    fn put_named(&self, name: &str, content: &[u8]) -> rustix::io::Result<bool> {
-        if self.has(name, content.len() as u64)? {
+    fn put_named(&self, name: &str, pieces: &[&[u8]]) -> rustix::io::Result<bool> {
+        let size: usize = pieces.iter().map(|piece| piece.len()).sum();
+        if self.has(name, size as u64)? {
             return Ok(false);
         }
         let mut unfinished = String::with_capacity(48);
@@ -64,7 +65,7 @@ impl BlobDirectory {
         // Writing to a string does not fail.
         let _ = write!(unfinished, "{}-{serial}", std::process::id());
         let result = self
-            .write(&unfinished, content)
+            .write(&unfinished, pieces)
             .and_then(|()| rustix::fs::renameat(&self.temporary, &unfinished, &self.blobs, name));
         if result.is_err() {
             // The first error is the one that matters.
@@ -84,16 +85,18 @@ impl BlobDirectory {
         }
     }
 
-    fn write(&self, name: &str, content: &[u8]) -> rustix::io::Result<()> {
+    fn write(&self, name: &str, pieces: &[&[u8]]) -> rustix::io::Result<()> {
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
         let file = rustix::fs::openat(&self.temporary, name, flags, Mode::from_raw_mode(0o644))?;
-        let mut rest = content;
-        while !rest.is_empty() {
-            let written = retry_on_intr(|| rustix::io::write(&file, rest))?;
-            rest = rest
-                .get(written..)
-                .filter(|_| written > 0)
-                .ok_or(Errno::IO)?;
+        for piece in pieces {
+            let mut rest = *piece;
+            while !rest.is_empty() {
+                let written = retry_on_intr(|| rustix::io::write(&file, rest))?;
+                rest = rest
+                    .get(written..)
+                    .filter(|_| written > 0)
+                    .ok_or(Errno::IO)?;
+            }
         }
         if self.sync {
             retry_on_intr(|| rustix::fs::fsync(&file))?;
@@ -141,10 +144,10 @@ mod tests {
         let (home, blobs) = directory();
         let digest = sha256(b"content");
         let path = home.path().join("blobs").join(Hex(&digest).to_string());
-        assert_eq!(blobs.put(&digest, b"content"), Ok(true));
-        assert_eq!(blobs.put(&digest, b"content"), Ok(false));
+        assert_eq!(blobs.put(&digest, &[b"con", b"tent"]), Ok(true));
+        assert_eq!(blobs.put(&digest, &[b"content"]), Ok(false));
         fs::write(&path, b"cont").unwrap();
-        assert_eq!(blobs.put(&digest, b"content"), Ok(true));
+        assert_eq!(blobs.put(&digest, &[b"con", b"tent"]), Ok(true));
         assert_eq!(fs::read(&path).unwrap(), b"content");
         assert_eq!(listing(&home, "temporary"), 0);
     }
@@ -158,7 +161,7 @@ mod tests {
         let errno = Errno::ISDIR.raw_os_error();
         let path = path.into_os_string().into_encoded_bytes();
         assert_eq!(
-            blobs.put(&digest, b"content"),
+            blobs.put(&digest, &[b"content"]),
             Err(Error::Store { path, errno })
         );
         assert_eq!(listing(&home, "temporary"), 0);

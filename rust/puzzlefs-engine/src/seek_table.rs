@@ -116,6 +116,11 @@ impl SeekTable {
     }
 }
 
+/// Returns the bytes of the seek table of so many frames, its header and its footer included.
+pub fn table_size(frames: usize) -> usize {
+    HEADER_SIZE + frames * entry_size(0) + FOOTER_SIZE
+}
+
 /// Appends the seek table of `frames`, each (compressed, uncompressed) bytes, to `output`.
 pub fn write_seek_table(frames: &[(u32, u32)], output: &mut Vec<u8>) -> Result<()> {
     let body = frames.len() * entry_size(0) + FOOTER_SIZE;

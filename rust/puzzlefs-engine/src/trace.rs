@@ -1,19 +1,19 @@
 //! What a build leaves for the next one of the same tree: the *trace* of its stream.
 //!
-//! Little-endian, without padding: the eight bytes `PZTRACE1`; u32 kind of compression (0, 1, 2) and
-//! u32 frame size (0 where frames have no size of their own); u64 number of files, of blobs, of
-//! chunks. Then for each file with content, in stream order, its identity (16 bytes) and u64 size;
-//! for each blob the SHA-256 of the chunk and its [`BlobRow`]; for each chunk in stream order, u32
-//! row of its blob.
+//! Little-endian, without padding: the eight bytes `PZTRACE2` and the [`Form::header`]; u64 number of
+//! files, of blobs, of distinct chunks, of all chunks. Then for each file with content, in stream
+//! order, its identity (16 bytes) and u64 size; for each blob its [`BlobRow`]; for each distinct chunk
+//! its SHA-256, u32 row of its blob, u32 length, u64 offset in the blob's uncompressed bytes; for each
+//! chunk in stream order, u32 row of the distinct chunk.
 
 use puzzlefs_core::Digest;
 use puzzlefs_core::digest::Sha256;
 use puzzlefs_core::limits::CHUNK_MAX;
 use puzzlefs_core::tables::{BlobRow, COMPRESSED, Record as _, SourceRow};
 
-use crate::worker::Compression;
+use crate::form::Form;
 
-const MAGIC: &[u8; 8] = b"PZTRACE1";
+const MAGIC: &[u8; 8] = b"PZTRACE2";
 const NANO: i64 = 1_000_000_000;
 
 /// Names a path together with all that the system said of its file: a changed file has another.
@@ -30,13 +30,17 @@ pub struct TraceFile {
     pub size: u64,
 }
 
-/// A blob, and the digest of the chunk that it holds.
+/// A chunk, and where its bytes are stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct TraceBlob {
-    /// SHA-256 of the uncompressed chunk.
+pub struct TraceChunk {
+    /// SHA-256 of the chunk.
     pub content: Digest,
-    /// What is stored for it.
-    pub blob: BlobRow,
+    /// Row of its blob.
+    pub blob: u32,
+    /// Bytes in it.
+    pub length: u32,
+    /// Where it starts in the uncompressed bytes of the blob.
+    pub offset: u64,
 }
 
 /// The trace of a stream.
@@ -44,10 +48,35 @@ pub struct TraceBlob {
 pub struct Trace {
     /// The files with content, in stream order.
     pub files: Vec<TraceFile>,
-    /// The blobs, one for each distinct chunk.
-    pub blobs: Vec<TraceBlob>,
-    /// For each chunk in stream order its row in `blobs`.
-    pub chunks: Vec<u32>,
+    /// The blobs, in order of first use.
+    pub blobs: Vec<BlobRow>,
+    /// The distinct chunks, in order of first use.
+    pub chunks: Vec<TraceChunk>,
+    /// For each chunk in stream order its row in `chunks`.
+    pub stream: Vec<u32>,
+}
+
+impl TraceChunk {
+    const SIZE: usize = 48;
+
+    fn write(&self, to: &mut Vec<u8>) {
+        to.extend_from_slice(&self.content);
+        to.extend_from_slice(&self.blob.to_le_bytes());
+        to.extend_from_slice(&self.length.to_le_bytes());
+        to.extend_from_slice(&self.offset.to_le_bytes());
+    }
+
+    fn read(row: &[u8]) -> Option<Self> {
+        let (content, rest) = row.split_first_chunk()?;
+        let (blob, rest) = rest.split_first_chunk()?;
+        let (length, mut rest) = rest.split_first_chunk()?;
+        Some(Self {
+            content: *content,
+            blob: u32::from_le_bytes(*blob),
+            length: u32::from_le_bytes(*length),
+            offset: number(&mut rest)?,
+        })
+    }
 }
 
 impl TraceFile {
@@ -76,81 +105,83 @@ impl TraceFile {
 }
 
 impl Trace {
-    /// Reads a trace; whatever is none, or one of blobs that are compressed otherwise, is as good as
-    /// an empty one.
-    pub fn read(bytes: &[u8], compression: Compression) -> Self {
-        Self::parse(bytes, compression)
+    /// Reads a trace; whatever is none, or one of blobs of another form, is as good as an empty one.
+    pub fn read(bytes: &[u8], form: &Form) -> Self {
+        Self::parse(bytes, form)
             .filter(Self::is_consistent)
             .unwrap_or_default()
     }
 
-    fn parse(bytes: &[u8], compression: Compression) -> Option<Self> {
-        let mut rest = bytes.strip_prefix(&header(compression))?;
-        let mut counts = [0; 3];
+    fn parse(bytes: &[u8], form: &Form) -> Option<Self> {
+        let mut rest = bytes.strip_prefix(MAGIC)?.strip_prefix(&form.header())?;
+        let mut counts = [0; 4];
         for count in &mut counts {
             *count = usize::try_from(number(&mut rest)?).ok()?;
         }
-        let [files, blobs, chunks] = counts;
+        let [files, blobs, chunks, stream] = counts;
         let files = table(&mut rest, files, 24)?;
-        let blobs = table(&mut rest, blobs, 32 + BlobRow::SIZE)?;
-        let chunks = table(&mut rest, chunks, 4)?;
+        let blobs = table(&mut rest, blobs, BlobRow::SIZE)?;
+        let chunks = table(&mut rest, chunks, TraceChunk::SIZE)?;
+        let stream = table(&mut rest, stream, 4)?;
         let trace = Self {
             files: files.map(read_file).collect::<Option<_>>()?,
-            blobs: blobs.map(read_blob).collect::<Option<_>>()?,
-            chunks: chunks.map(read_chunk).collect::<Option<_>>()?,
+            blobs: blobs.map(BlobRow::read).collect::<Option<_>>()?,
+            chunks: chunks.map(TraceChunk::read).collect::<Option<_>>()?,
+            stream: stream.map(read_row).collect::<Option<_>>()?,
         };
         rest.is_empty().then_some(trace)
     }
 
-    /// Tells whether the chunks are some, and as many bytes as the files.
+    /// Tells whether the chunks are some, each inside its blob, and as many bytes as the files.
     fn is_consistent(&self) -> bool {
         let sizes = self.files.iter().map(|file| Some(file.size));
-        let lengths = self.chunks.iter().map(|&row| self.length(row));
-        let known = |blob: &TraceBlob| {
-            (1..=CHUNK_MAX as u64).contains(&blob.blob.raw_size)
-                && blob.blob.flags & !COMPRESSED == 0
-        };
+        let lengths = self.stream.iter().map(|&row| self.length(row));
+        let flagged = |blob: &BlobRow| blob.flags & !COMPRESSED == 0;
         let total = sum(sizes);
-        self.blobs.iter().all(known) && total.is_some() && total == sum(lengths)
+        self.blobs.iter().all(flagged)
+            && self.chunks.iter().all(|chunk| self.is_stored(chunk))
+            && total.is_some()
+            && total == sum(lengths)
     }
 
-    /// Returns the bytes of the chunk in a blob, `None` for a row that there is not.
+    fn is_stored(&self, chunk: &TraceChunk) -> bool {
+        let end = chunk.offset.checked_add(u64::from(chunk.length));
+        let blob = self.blobs.get(chunk.blob as usize);
+        (1..=CHUNK_MAX as u32).contains(&chunk.length)
+            && end
+                .zip(blob)
+                .is_some_and(|(end, blob)| end <= blob.raw_size)
+    }
+
+    /// Returns the bytes of a chunk by its row, `None` for a row that there is not.
     pub fn length(&self, row: u32) -> Option<u64> {
-        Some(self.blobs.get(row as usize)?.blob.raw_size)
+        Some(u64::from(self.chunks.get(row as usize)?.length))
     }
 
     /// Returns the bytes of a trace.
-    pub fn write(&self, compression: Compression) -> Vec<u8> {
-        let mut bytes = header(compression).to_vec();
-        for count in [self.files.len(), self.blobs.len(), self.chunks.len()] {
+    pub fn write(&self, form: &Form) -> Vec<u8> {
+        let mut bytes = MAGIC.to_vec();
+        bytes.extend_from_slice(&form.header());
+        let counts = [
+            self.files.len(),
+            self.blobs.len(),
+            self.chunks.len(),
+            self.stream.len(),
+        ];
+        for count in counts {
             bytes.extend_from_slice(&(count as u64).to_le_bytes());
         }
         for file in &self.files {
             bytes.extend_from_slice(&file.identity);
             bytes.extend_from_slice(&file.size.to_le_bytes());
         }
-        for blob in &self.blobs {
-            bytes.extend_from_slice(&blob.content);
-            blob.blob.write(&mut bytes);
-        }
-        for row in &self.chunks {
+        self.blobs.iter().for_each(|blob| blob.write(&mut bytes));
+        self.chunks.iter().for_each(|chunk| chunk.write(&mut bytes));
+        for row in &self.stream {
             bytes.extend_from_slice(&row.to_le_bytes());
         }
         bytes
     }
-}
-
-fn header(compression: Compression) -> [u8; 16] {
-    let (kind, frame_size) = match compression {
-        Compression::None => (0_u32, 0),
-        Compression::Upstream => (1, 0),
-        Compression::Frames(size) => (2, size as u32),
-    };
-    let mut bytes = [0; 16];
-    bytes[..8].copy_from_slice(MAGIC);
-    bytes[8..12].copy_from_slice(&kind.to_le_bytes());
-    bytes[12..].copy_from_slice(&frame_size.to_le_bytes());
-    bytes
 }
 
 fn number(from: &mut &[u8]) -> Option<u64> {
@@ -178,15 +209,7 @@ fn read_file(row: &[u8]) -> Option<TraceFile> {
     })
 }
 
-fn read_blob(row: &[u8]) -> Option<TraceBlob> {
-    let (content, rest) = row.split_first_chunk()?;
-    Some(TraceBlob {
-        content: *content,
-        blob: BlobRow::read(rest)?,
-    })
-}
-
-fn read_chunk(row: &[u8]) -> Option<u32> {
+fn read_row(row: &[u8]) -> Option<u32> {
     Some(u32::from_le_bytes(row.try_into().ok()?))
 }
 
@@ -196,60 +219,81 @@ fn sum(mut numbers: impl Iterator<Item = Option<u64>>) -> Option<u64> {
 
 #[cfg(test)]
 mod tests {
+    use puzzlefs_core::pack::PackRule;
+
     use super::*;
+    use crate::form::Compression;
+
+    const PACKED: Form = Form {
+        compression: Compression::Frames(65536),
+        packs: None,
+    };
 
     fn trace() -> Trace {
         let blob = BlobRow {
             digest: [1; 32],
             verity: [2; 32],
             size: 3,
-            raw_size: 4,
+            raw_size: 9,
             flags: 1,
             reserved: 0,
+        };
+        let chunk = TraceChunk {
+            content: [6; 32],
+            blob: 0,
+            length: 4,
+            offset: 5,
         };
         Trace {
             files: vec![TraceFile {
                 identity: [5; 16],
                 size: 8,
             }],
-            blobs: vec![TraceBlob {
-                content: [6; 32],
-                blob,
-            }],
-            chunks: vec![0, 0],
+            blobs: vec![blob],
+            chunks: vec![chunk],
+            stream: vec![0, 0],
         }
     }
 
     #[test]
     fn reads_what_it_wrote_and_nothing_else() {
         let trace = trace();
-        let form = Compression::Frames(65536);
-        let bytes = trace.write(form);
-        assert_eq!(Trace::read(&bytes, form), trace);
-        assert_eq!(Trace::read(&bytes, Compression::None), Trace::default());
+        let bytes = trace.write(&PACKED);
+        assert_eq!(Trace::read(&bytes, &PACKED), trace);
+        let other = Form {
+            packs: PackRule::new(1 << 20),
+            ..PACKED
+        };
+        assert_eq!(Trace::read(&bytes, &other), Trace::default());
         for length in 0..bytes.len() {
-            assert_eq!(Trace::read(&bytes[..length], form), Trace::default());
+            assert_eq!(Trace::read(&bytes[..length], &PACKED), Trace::default());
         }
-        assert_eq!(
-            Trace::read(&[bytes, vec![0]].concat(), form),
-            Trace::default()
-        );
+        let longer = [bytes, vec![0]].concat();
+        assert_eq!(Trace::read(&longer, &PACKED), Trace::default());
     }
 
     #[test]
     fn contradictions_make_it_worthless() {
-        let form = Compression::None;
-        let spoil: [fn(&mut Trace); 5] = [
+        let spoil: [fn(&mut Trace); 8] = [
             |trace| trace.files[0].size = 9,
             |trace| trace.files[0].size = u64::MAX,
-            |trace| trace.chunks[1] = 1,
-            |trace| trace.blobs[0].blob.raw_size = 0,
-            |trace| trace.blobs[0].blob.flags = 2,
+            |trace| trace.stream[1] = 1,
+            |trace| trace.chunks[0].blob = 1,
+            |trace| trace.chunks[0].offset = 6,
+            |trace| trace.chunks[0].offset = u64::MAX,
+            |trace| {
+                trace.chunks[0].length = 0;
+                trace.files[0].size = 0;
+            },
+            |trace| trace.blobs[0].flags = 2,
         ];
         for spoil in spoil {
             let mut trace = trace();
             spoil(&mut trace);
-            assert_eq!(Trace::read(&trace.write(form), form), Trace::default());
+            assert_eq!(
+                Trace::read(&trace.write(&PACKED), &PACKED),
+                Trace::default()
+            );
         }
     }
 

@@ -9,20 +9,25 @@ use std::thread;
 
 use crossbeam_channel::Receiver;
 use puzzlefs_core::tables::SourceRow;
-use puzzlefs_core::{Digest, Error, Result};
+use puzzlefs_core::{Error, Result};
 
 use crate::assemble::{Stored, assemble};
+use crate::blob::Verify;
+use crate::blobs::Blobs;
 use crate::block::Chunk;
 use crate::cutter::Cutter;
+use crate::form::Form;
 use crate::known::Known;
+use crate::packer::Packer;
+use crate::part::Part;
 use crate::pipe::Pipe;
 use crate::plan::Plan;
 use crate::progress::Progress;
 use crate::put::BlobDirectory;
 use crate::source::SourceRoot;
 use crate::stream::{Input, Stream};
-use crate::trace::{Trace, TraceBlob, TraceFile};
-use crate::worker::{Compression, Ledger, Shared};
+use crate::trace::{Trace, TraceFile};
+use crate::worker::Shared;
 
 /// More threads than this do not make a build faster.
 const JOB_LIMIT: usize = 256;
@@ -35,8 +40,8 @@ pub struct WriterOptions {
     pub blobs: Vec<u8>,
     /// An existing directory on the same filesystem for unfinished blobs.
     pub temporary: Vec<u8>,
-    /// How blobs are compressed.
-    pub compression: Compression,
+    /// How chunks become blobs.
+    pub form: Form,
     /// Worker threads.
     pub jobs: usize,
     /// Whether each blob is synced before it gets its name.
@@ -63,8 +68,9 @@ impl StreamWriter {
         self.progress.cancel();
     }
 
-    /// Returns (files read, bytes read, chunks cut, bytes in repeated chunks, bytes written) so far.
-    pub fn progress(&self) -> [u64; 5] {
+    /// Returns (files read, bytes read, chunks cut, bytes in repeated chunks, bytes written, distinct
+    /// chunks) so far.
+    pub fn progress(&self) -> [u64; 6] {
         self.progress.counters()
     }
 
@@ -89,13 +95,25 @@ impl StreamWriter {
         let options = &self.options;
         let root = SourceRoot::open(&options.root)?;
         let directory = BlobDirectory::open(&options.blobs, &options.temporary, options.sync)?;
-        let known = Known::new(Trace::read(trace, options.compression), &directory);
         let files = files(paths, rows, horizon);
-        let plan = Plan::new(&known, &files);
-        let stream = Stream::new(&root, paths, rows, &self.progress);
-        let (ledger, cut) = self.store(stream, plan, &known, &directory);
-        let (mut stored, contents) = assemble(&ledger, cut, rows.iter().map(|row| row.size))?;
-        stored.trace = write_trace(&stored, &contents, files).write(options.compression);
+        let store = |trace| {
+            let known = Known::new(trace, &directory);
+            let plan = Plan::new(&known, &files);
+            let stream = Stream::new(&root, paths, rows, &self.progress);
+            let (packer, cut) = self.store(stream, plan, &known, &directory);
+            assemble(packer, cut, rows.iter().map(|row| row.size))
+        };
+        let result = match store(Trace::read(trace, &options.form)) {
+            // A blob of the earlier build is not what it was: its bytes are read from the files.
+            Err(Error::Blob { .. }) => {
+                self.progress.restart();
+                store(Trace::default())
+            }
+            result => result,
+        };
+        let (mut stored, mut trace) = result?;
+        trace.files = files;
+        stored.trace = trace.write(&options.form);
         Ok(stored)
     }
 
@@ -109,46 +127,56 @@ impl StreamWriter {
         let directory = BlobDirectory::open(&options.blobs, &options.temporary, options.sync)?;
         let known = Known::new(Trace::default(), &directory);
         let mut stream = Pipe::new(pipe, &self.progress);
-        let (ledger, cut) = self.store(&mut stream, Plan::new(&known, &[]), &known, &directory);
-        Ok(assemble(&ledger, cut, stream.into_sizes())?.0)
+        let plan = Plan::new(&known, &[]);
+        let (packer, cut) = self.store(&mut stream, plan, &known, &directory);
+        Ok(assemble(packer, cut, stream.into_sizes())?.0)
     }
 
-    /// Runs the pipeline; returns what happened to the chunks and their lengths in stream order, or
-    /// why they are not all.
-    fn store(
-        &self,
+    /// Runs the pipeline; returns what happened to the chunks, and why they are not all, if so.
+    fn store<'a>(
+        &'a self,
         stream: impl Input,
         plan: Plan<'_>,
-        known: &Known,
+        known: &'a Known,
         directory: &BlobDirectory,
-    ) -> (Ledger, Result<Vec<u32>>) {
+    ) -> (Packer<'a>, Result<()>) {
+        let options = &self.options;
+        let blobs = Blobs::new(&known.digests(), &options.blobs, Verify::Once);
+        let (part_sender, parts) = crossbeam_channel::unbounded();
+        let packer = Packer::new(&options.form, known, &self.progress, part_sender);
         let shared = Shared {
             directory,
-            compression: self.options.compression,
-            known,
+            known: &blobs,
+            form: &options.form,
             progress: &self.progress,
-            ledger: Mutex::new(Ledger::default()),
+            packer: Mutex::new(packer),
         };
-        let (sender, queue) = crossbeam_channel::unbounded();
+        let (sender, chunks) = crossbeam_channel::unbounded();
         let cut = thread::scope(|scope| {
-            self.hire(scope, &shared, queue)?;
-            Cutter::new(stream, plan, &shared, sender).run()
+            let cutter = Cutter::new(stream, plan, &shared, sender);
+            let (count, cut) = match self.hire(scope, &shared, &chunks, &parts) {
+                Ok(()) => cutter.run(),
+                Err(error) => (0, Err(error)),
+            };
+            shared.packer().end(count, cut.is_ok());
+            cut
         });
-        let ledger = shared.ledger.into_inner();
-        (ledger.unwrap_or_else(PoisonError::into_inner), cut)
+        let packer = shared.packer.into_inner();
+        (packer.unwrap_or_else(PoisonError::into_inner), cut)
     }
 
     /// Starts the workers; a system that has no room for all of them gets by with fewer.
     fn hire<'scope>(
         &self,
         scope: &'scope thread::Scope<'scope, '_>,
-        shared: &'scope Shared<'scope>,
-        queue: Receiver<Chunk>,
+        shared: &'scope Shared<'_, '_>,
+        chunks: &Receiver<Chunk>,
+        parts: &Receiver<Part>,
     ) -> Result<()> {
         for job in 0..self.options.jobs.clamp(1, JOB_LIMIT) {
-            let queue = queue.clone();
+            let (chunks, parts) = (chunks.clone(), parts.clone());
             let worker = thread::Builder::new().name(format!("puzzlefs-{job}"));
-            match worker.spawn_scoped(scope, move || shared.work(&queue)) {
+            match worker.spawn_scoped(scope, move || shared.work(&chunks, &parts)) {
                 Err(error) if job == 0 => return Err(Error::Os(error.raw_os_error().unwrap_or(0))),
                 Err(_) => break,
                 Ok(_) => {}
@@ -164,15 +192,4 @@ fn files(paths: &[impl AsRef<[u8]>], rows: &[SourceRow], horizon: i64) -> Vec<Tr
     files
         .map(|(path, row)| TraceFile::new(path.as_ref(), row, horizon))
         .collect()
-}
-
-fn write_trace(stored: &Stored, contents: &[Digest], files: Vec<TraceFile>) -> Trace {
-    let blobs = contents.iter().zip(&stored.blobs);
-    Trace {
-        files,
-        blobs: blobs
-            .map(|(&content, &blob)| TraceBlob { content, blob })
-            .collect(),
-        chunks: stored.stream.clone(),
-    }
 }

@@ -3,8 +3,10 @@
 use std::os::fd::RawFd;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use puzzlefs_core::limits::{PACK_SIZE_MAX, PACK_SIZE_MIN};
+use puzzlefs_core::pack::PackRule;
 use puzzlefs_core::tables::{BlobRow, ChunkRow, Record as _, SourceRow};
-use puzzlefs_engine::{Compression, Stored, WriterOptions};
+use puzzlefs_engine::{Compression, Form, Stored, WriterOptions};
 use pyo3::exceptions::{PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::pybacked::PyBackedBytes;
@@ -33,6 +35,7 @@ pub(crate) struct StreamWriter {
 #[pymethods]
 impl StreamWriter {
     #[new]
+    #[pyo3(signature = (root, blobs, temporary, compression, frame_size, jobs, sync, pack_size=0))]
     #[allow(clippy::too_many_arguments, reason = "the contract's arguments")]
     fn new(
         root: &[u8],
@@ -42,6 +45,7 @@ impl StreamWriter {
         frame_size: i64,
         jobs: i64,
         sync: bool,
+        pack_size: i64,
     ) -> PyResult<Self> {
         let compression = match compression {
             0 => Compression::None,
@@ -57,7 +61,10 @@ impl StreamWriter {
             root: root.to_vec(),
             blobs: blobs.to_vec(),
             temporary: temporary.to_vec(),
-            compression,
+            form: Form {
+                compression,
+                packs: checked_pack_rule(pack_size, compression)?,
+            },
             jobs: usize::try_from(jobs).unwrap_or(1),
             sync,
         };
@@ -103,10 +110,9 @@ impl StreamWriter {
         self.engine.cancel();
     }
 
-    /// Return (files read, bytes read, chunks cut, bytes in repeated chunks, bytes written) so far.
-    fn progress(&self) -> (u64, u64, u64, u64, u64) {
-        let [files, bytes, chunks, repeated, written] = self.engine.progress();
-        (files, bytes, chunks, repeated, written)
+    /// Return (files, bytes, chunks, bytes in repeated chunks, bytes written, distinct chunks) so far.
+    fn progress(&self) -> (u64, u64, u64, u64, u64, u64) {
+        self.engine.progress().into()
     }
 }
 
@@ -146,4 +152,20 @@ fn split_paths(paths: &[u8]) -> Option<Vec<&[u8]>> {
             .split(|&byte| byte == 0)
             .collect(),
     )
+}
+
+/// Returns where packs end; `None` where there are none.
+fn checked_pack_rule(pack_size: i64, compression: Compression) -> PyResult<Option<PackRule>> {
+    if pack_size == 0 {
+        return Ok(None);
+    }
+    if compression == Compression::Upstream {
+        return Err(PyValueError::new_err("the original knows no packs"));
+    }
+    let rule = u64::try_from(pack_size).ok().and_then(PackRule::new);
+    rule.map(Some).ok_or_else(|| {
+        let (least, greatest) = (PACK_SIZE_MIN, PACK_SIZE_MAX);
+        let range = format!("pack size {pack_size} is not 0, nor from {least} to {greatest}");
+        PyValueError::new_err(range)
+    })
 }

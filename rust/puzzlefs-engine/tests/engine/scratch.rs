@@ -11,7 +11,7 @@ use puzzlefs_core::digest::Hex;
 use puzzlefs_core::encode::encode;
 use puzzlefs_core::index::Index;
 use puzzlefs_core::tables::{EntryRow, InodeRow, SourceRow, Tables, Vector, VerityRow};
-use puzzlefs_engine::{Compression, Stored, StreamWriter, WriterOptions};
+use puzzlefs_engine::{Compression, Form, Stored, StreamWriter, WriterOptions};
 
 /// The inode number of the first file of [`Scratch::index`].
 pub const FIRST_INO: u64 = 2;
@@ -64,12 +64,17 @@ impl Scratch {
     }
 
     pub fn writer(&self, compression: Compression, jobs: usize) -> StreamWriter {
+        let packs = None;
+        self.writer_of(Form { compression, packs }, jobs)
+    }
+
+    pub fn writer_of(&self, form: Form, jobs: usize) -> StreamWriter {
         let bytes = |name| self.path(name).as_os_str().as_bytes().to_vec();
         StreamWriter::new(WriterOptions {
             root: bytes("root"),
             blobs: bytes("blobs"),
             temporary: bytes("temporary"),
-            compression,
+            form,
             jobs,
             sync: false,
         })

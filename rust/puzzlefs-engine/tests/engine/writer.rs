@@ -9,9 +9,10 @@ use std::time::Duration;
 use crate::scratch::{Scratch, noise, shapes, text};
 use puzzlefs_core::chunk::chunks;
 use puzzlefs_core::digest::{Hex, sha256};
+use puzzlefs_core::pack::PackRule;
 use puzzlefs_core::verity::verity_digest;
 use puzzlefs_core::{Error, Result};
-use puzzlefs_engine::{Compression, Stored, codec};
+use puzzlefs_engine::{Compression, Form, Stored, codec};
 
 const EVERY: [Compression; 3] = [
     Compression::None,
@@ -78,22 +79,42 @@ fn verity_is_of_the_stored_bytes_except_as_the_original_has_it() {
     assert_eq!(verity(Compression::Upstream), verity_digest(&compressed));
 }
 
+/// Every compression without packs, and packs raw and compressed.
+fn forms() -> Vec<Form> {
+    let packs = PackRule::new(256 << 10);
+    let plain = EVERY.map(|compression| Form {
+        compression,
+        packs: None,
+    });
+    let packed = [0, 64 << 10].map(|size| Form {
+        compression: Compression::Frames(size),
+        packs,
+    });
+    let raw = Form {
+        compression: Compression::None,
+        packs,
+    };
+    [&plain[..], &packed, &[raw]].concat()
+}
+
 #[test]
 fn any_number_of_jobs_gives_the_same() {
     let mut contents = shapes();
-    contents.extend((0..20).map(|seed| text(seed % 7, 150_000)));
-    for compression in EVERY {
-        let results: Vec<(Stored, [u64; 5])> = [1, 2, 8]
+    contents.extend((0..8).map(|seed| text(seed % 5, 100_000)));
+    contents.extend((0..3).map(|seed| noise(seed + 40, 200_000)));
+    for form in forms() {
+        let results: Vec<(Stored, [u64; 6])> = [1, 2, 8]
             .map(|jobs| {
                 let scratch = Scratch::new(contents.clone());
-                let writer = scratch.writer(compression, jobs);
+                let writer = scratch.writer_of(form, jobs);
                 let stored = scratch.run(&writer, &scratch.rows()).unwrap();
+                assert!(scratch.is_clean());
                 (stored, writer.progress())
             })
             .into();
         assert_eq!(results[0], results[1]);
         assert_eq!(results[0], results[2]);
-        let [files, bytes, chunks, repeated, written] = results[0].1;
+        let [files, bytes, chunks, repeated, written, _] = results[0].1;
         assert_eq!(files as usize, contents.len());
         assert_eq!(bytes as usize, contents.concat().len());
         assert_eq!(chunks as usize, results[0].0.stream.len());
@@ -103,6 +124,37 @@ fn any_number_of_jobs_gives_the_same() {
             written,
             results[0].0.blobs.iter().map(|blob| blob.size).sum::<u64>()
         );
+    }
+}
+
+#[test]
+fn packs_give_the_files_back() {
+    let mut contents = shapes();
+    contents.extend((0..8).map(|seed| text(seed, 200_000)));
+    for form in forms() {
+        let scratch = Scratch::new(contents.clone());
+        let stored = scratch
+            .run(&scratch.writer_of(form, 2), &scratch.rows())
+            .unwrap();
+        let blobs: Vec<Vec<u8>> = (0..stored.blobs.len())
+            .map(|row| chunk_of(&scratch, &stored, row))
+            .collect();
+        let mut rows = stored.chunks.iter();
+        for (content, &count) in scratch.contents().iter().zip(&stored.counts) {
+            let parts = rows
+                .by_ref()
+                .take(count as usize)
+                .map(|row| &blobs[row.blob as usize][row.offset as usize..][..row.length as usize]);
+            assert!(parts.collect::<Vec<_>>().concat() == *content);
+        }
+        if let Some(rule) = form.packs {
+            assert!(blobs.len() * 2 < stored.stream.len());
+            assert!(
+                blobs
+                    .iter()
+                    .all(|blob| blob.len() as u64 <= rule.greatest())
+            );
+        }
     }
 }
 
