@@ -169,11 +169,14 @@ class Build:
         base = self.open_base()
         with store.unfinished() as unfinished:
             stream = self.store_stream(store, unfinished, files, horizon)
+            self.keep(stream.trace)
+            # Both are long, and of no more use when most memory is needed.
+            del files
+            stream = stream._replace(trace=b"")
             blob = self.encode(stream, base)
             layers = self.layers(blob, stream, base)
             manifest, config = self.documents(layers, base)
             new_bytes = self.publish(store, unfinished, [config, blob, manifest])
-        self.keep(stream.trace)
         return self.result(stream, layers, manifest, config, new_bytes)
 
     def read(self) -> Files:

@@ -3,6 +3,7 @@
 //! Which object goes where follows from the order of allocation, which is the order of the
 //! statements below, and from the allocator (`segments.rs`).
 
+use alloc::vec;
 use alloc::vec::Vec;
 
 use crate::digest::Digest;
@@ -30,10 +31,33 @@ const OUTSIDE_HEAP: Error = Error::Contradiction("a record points outside the he
 const OUTSIDE_DIGESTS: Error =
     Error::Contradiction("a chunk names a blob outside the digest table");
 
+/// A rootfs blob whose parts are not yet put together.
+pub struct Encoded(Segments);
+
+impl Encoded {
+    /// Returns how many bytes the blob has.
+    pub fn size(&self) -> usize {
+        self.0.size()
+    }
+
+    /// Writes the blob into as many bytes, all 0; its parts are freed on the way.
+    pub fn write(self, blob: &mut [u8]) {
+        self.0.write(blob);
+    }
+}
+
 /// Returns the rootfs blob for tables as [`crate::decode::decode`] gives them.
+pub fn encode(tables: &Tables) -> Result<Vec<u8>> {
+    let encoded = encode_parts(tables)?;
+    let mut blob = vec![0; encoded.size()];
+    encoded.write(&mut blob);
+    Ok(blob)
+}
+
+/// Returns what [`encode`] does in parts, for a caller that has little memory or its own place for the blob.
 ///
 /// A layer whose times are all zero gets the original's size of inodes.
-pub fn encode(tables: &Tables) -> Result<Vec<u8>> {
+pub fn encode_parts(tables: &Tables) -> Result<Encoded> {
     for vector in &tables.vectors {
         check_vector(vector, tables.digests.len())?;
     }
@@ -51,7 +75,7 @@ pub fn encode(tables: &Tables) -> Result<Vec<u8>> {
         segments.data(place, &entry.digest)?;
         segments.data(place.plus(1), &entry.verity)?;
     }
-    Ok(segments.message())
+    Ok(Encoded(segments))
 }
 
 /// Checks that the tables of a layer agree with each other.

@@ -78,20 +78,31 @@ impl Segments {
         Ok((new, root))
     }
 
-    /// Returns the framed message.
-    pub(crate) fn message(self) -> Vec<u8> {
-        let header = (self.segments.len() / 2 + 1) * WORD;
-        let mut message = Vec::with_capacity(header + self.words * WORD);
-        message.extend_from_slice(&(self.segments.len() as u32 - 1).to_le_bytes());
-        for segment in &self.segments {
-            let words = (segment.bytes.len() / WORD) as u32;
-            message.extend_from_slice(&words.to_le_bytes());
+    /// Returns how many bytes the framed message has.
+    pub(crate) fn size(&self) -> usize {
+        self.header() + self.words * WORD
+    }
+
+    /// Writes the framed message into as many bytes, all 0, and frees each segment as soon as it is there.
+    pub(crate) fn write(self, message: &mut [u8]) {
+        let (header, mut rest) = message.split_at_mut(self.header());
+        let lengths = self
+            .segments
+            .iter()
+            .map(|segment| segment.bytes.len() / WORD);
+        let numbers = core::iter::once(self.segments.len() - 1).chain(lengths);
+        for (place, number) in header.chunks_exact_mut(4).zip(numbers) {
+            place.copy_from_slice(&(number as u32).to_le_bytes());
         }
-        message.resize(header, 0);
         for segment in self.segments {
-            message.extend_from_slice(&segment.bytes);
+            let (place, after) = rest.split_at_mut(segment.bytes.len());
+            place.copy_from_slice(&segment.bytes);
+            rest = after;
         }
-        message
+    }
+
+    fn header(&self) -> usize {
+        (self.segments.len() / 2 + 1) * WORD
     }
 
     /// Allocates a struct that `pointer` refers to.

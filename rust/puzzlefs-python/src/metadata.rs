@@ -2,7 +2,7 @@
 
 use puzzlefs_core::decode::decode;
 use puzzlefs_core::digest::Digest;
-use puzzlefs_core::encode::encode;
+use puzzlefs_core::encode::{Encoded, encode_parts};
 use puzzlefs_core::limits::MANIFEST_VERSION;
 use puzzlefs_core::tables::{Record, Tables, Vector};
 use puzzlefs_core::{Error, Result};
@@ -62,8 +62,16 @@ pub(crate) fn encode_rootfs<'py>(
 ) -> PyResult<Bound<'py, PyBytes>> {
     let (digests, verity) = (digests.as_bytes(), verity.as_bytes());
     let vectors: Vec<Packed<&[u8]>> = vectors.iter().map(slices).collect();
-    let blob = detach(py, || encode(&tables(digests, verity, &vectors)?))?;
-    Ok(PyBytes::new(py, &blob))
+    let encoded = detach(py, || encode_parts(&tables(digests, verity, &vectors)?))?;
+    blob(py, encoded)
+}
+
+/// Puts a rootfs blob together where Python keeps it: it may be long.
+pub(crate) fn blob(py: Python<'_>, encoded: Encoded) -> PyResult<Bound<'_, PyBytes>> {
+    PyBytes::new_with(py, encoded.size(), |bytes| {
+        encoded.write(bytes);
+        Ok(())
+    })
 }
 
 pub(crate) fn pack(vector: &Vector) -> Packed<Vec<u8>> {

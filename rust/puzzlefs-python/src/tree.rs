@@ -2,7 +2,8 @@
 
 use std::sync::atomic::AtomicBool;
 
-use puzzlefs_core::tables::{ChunkRow, Record as _, SourceRow};
+use puzzlefs_core::encode::encode_parts;
+use puzzlefs_core::tables::{ChunkRow, Record};
 use puzzlefs_core::{Result, tree};
 use puzzlefs_engine::{ScanRules, Times};
 use pyo3::exceptions::{PyRuntimeError, PyValueError};
@@ -67,7 +68,7 @@ pub(crate) fn scan_tree<'py>(
     let crossings = crossings.map(|path| PyBytes::new(py, path)).collect();
     let paths = PyBytes::new(py, &scanned.paths);
     std::mem::drop(scanned.paths);
-    let sources = PyBytes::new(py, &SourceRow::pack(&scanned.sources));
+    let sources = packed(py, &scanned.sources)?;
     Ok((Tree::new_from(scanned.tree), paths, sources, crossings))
 }
 
@@ -130,14 +131,14 @@ impl Tree {
     ) -> PyResult<Bound<'py, PyBytes>> {
         let tree = self.0.take().ok_or_else(ended)?;
         let below: Vec<_> = below.iter().map(metadata::slices).collect();
-        let blob = detach(py, || {
+        let encoded = detach(py, || {
             let mut tables = metadata::tables(digests, verity, &below)?;
             if tree.inode_count() > 0 {
                 tables.vectors.insert(0, tree.into_vector());
             }
-            puzzlefs_core::encode::encode(&tables)
+            encode_parts(&tables)
         })?;
-        Ok(PyBytes::new(py, &blob))
+        metadata::blob(py, encoded)
     }
 }
 
@@ -145,6 +146,19 @@ impl Tree {
     fn new_from(tree: tree::Tree) -> Self {
         Self(Some(tree))
     }
+}
+
+/// Returns a table, packed where Python keeps it: it is long.
+fn packed<'py, R: Record>(py: Python<'py>, table: &[R]) -> PyResult<Bound<'py, PyBytes>> {
+    PyBytes::new_with(py, table.len() * R::SIZE, |bytes| {
+        let mut row = Vec::with_capacity(R::SIZE);
+        for (place, record) in bytes.chunks_exact_mut(R::SIZE).zip(table) {
+            row.clear();
+            record.write(&mut row);
+            place.copy_from_slice(&row);
+        }
+        Ok(())
+    })
 }
 
 fn ended() -> PyErr {
