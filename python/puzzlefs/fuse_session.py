@@ -20,7 +20,7 @@ from puzzlefs.fuse import Operations
 from puzzlefs.kernel_mount import raise_read_ahead
 from puzzlefs.mount import MOUNTED, Request
 from puzzlefs.mountinfo import Mount
-from puzzlefs.notice import try_say
+from puzzlefs.notice import tell_service_manager, try_say
 from puzzlefs.vfs import Filesystem
 
 _PAUSE = 0.05
@@ -109,6 +109,7 @@ class _Companion:
             await self._begin(mount)
             task_status.started()
             async for _ in signals:
+                tell_service_manager("STOPPING=1")
                 if self._request.is_below:
                     await self._take_overlays_down()
                 scope.cancel()

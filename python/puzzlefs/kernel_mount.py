@@ -75,6 +75,12 @@ def is_generic(option: str) -> bool:
     return option in _FLAGS
 
 
+def is_known(option: str) -> bool:
+    """Whether `mount` takes an option."""
+    word, _, value = option.partition("=")
+    return is_generic(option) or option in _PASSED or (word in _PASSED_VALUES and bool(value))
+
+
 def flags_of(options: Sequence[str], flags: int = 0) -> int:
     """Return the flags of mount(2) that generic options make of `flags`."""
     for option in options:
@@ -113,10 +119,9 @@ def _parse(mountpoint: str, options: Sequence[str]) -> tuple[int, list[str]]:
     """Return the flags of mount(2), and the options that are the filesystem's own."""
     flags, passed = _READ_ONLY | _NO_SUID | _NO_DEV, ["default_permissions"]
     for option in options:
-        word, _, value = option.partition("=")
         if is_generic(option):
             flags = flags_of([option], flags)
-        elif option in _PASSED or (word in _PASSED_VALUES and value):
+        elif is_known(option):
             passed += [option] if option not in passed else []
         else:
             raise MountError(f"{mountpoint}: unknown option {option!r}")

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
         allow_other: bool
         verify: int | None
         cache_size: int
+        workers: int | None
         log: str | os.PathLike[str] | None
         fork: bool
 
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
 DAEMON = "puzzlefs.daemon"
 MOUNTED = b"s"
 FAILED = b"f"
+_WORKER_LIMIT = 64
 
 
 class Request:
@@ -48,6 +50,7 @@ class Request:
     options     options for the mount, passed on as they are
     verify      as `Image.reader` takes it
     cache_size  bytes of decompressed data to keep
+    workers     how many requests the compiled server answers at a time; None for what suits the machine
     fifo        where to say `s` (mounted) or `f` (failed)
     log         a file for messages; without it they go to the system's log, if there is one
     over        the fields of the overlay to lay over the image
@@ -65,6 +68,7 @@ class Request:
         allow_other: bool,
         verify: int | None,
         cache_size: int,
+        workers: int | None,
         fifo: str | None,
         log: str | None,
         over: dict[str, Any] | None = None,
@@ -78,6 +82,7 @@ class Request:
         self.allow_other = allow_other
         self.verify = verify
         self.cache_size = cache_size
+        self.workers = workers
         self.fifo = fifo
         self.log = log
         self.over = over
@@ -121,6 +126,7 @@ def mount(
     allow_other: bool = False,
     verify: int | None = None,
     cache_size: int = CACHE_SIZE,
+    workers: int | None = None,
     log: str | os.PathLike[str] | None = None,
     fork: bool = False,
     over: Overlay | None = None,
@@ -142,6 +148,8 @@ def mount(
     try:
         if cache_size < 0:
             raise UsageError(f"cache size {cache_size} is negative")
+        if workers is not None and not 1 <= workers <= _WORKER_LIMIT:
+            raise UsageError(f"{workers} workers: from 1 to {_WORKER_LIMIT} are possible")
         request = Request(
             image=f"{os.path.abspath(image.name.directory)}@{image.descriptor.digest}",
             verity=image.verity if image.pinned else None,
@@ -151,6 +159,7 @@ def mount(
             allow_other=allow_other,
             verify=verify,
             cache_size=cache_size,
+            workers=workers,
             fifo=notice,
             log=None if log is None else os.path.abspath(log),
             over=None if over is None else over.fields(),
@@ -162,13 +171,20 @@ def mount(
         say_failed(notice)
         raise
     if foreground:
-        from puzzlefs.daemon import serve
-
-        serve(request, image)
+        _serve(request, image)
     elif fork:
         _fork(request, image)
     else:
         _spawn(request)
+
+
+def _serve(request: Request, image: Image) -> None:
+    """Serve the mount here, as a service of systemd where this process is one."""
+    from puzzlefs.daemon import serve
+    from puzzlefs.notice import tell_service_manager
+
+    serve(request, image, lambda _: tell_service_manager(f"READY=1\nSTATUS={request.name} on {request.mountpoint}"))
+    tell_service_manager("STOPPING=1")
 
 
 def _directory(mountpoint: str | os.PathLike[str]) -> str:

@@ -1,10 +1,11 @@
-"""One letter in a named pipe for whoever waits for a mount: `s` mounted, `f` failed."""
+"""Telling whoever waits for a mount: one letter in a named pipe, `s` mounted or `f` failed, and systemd."""
 
 from __future__ import annotations
 
 import errno
 import os
 import time
+from contextlib import suppress
 
 _PAUSE = 0.05
 _PATIENCE = 10.0
@@ -36,3 +37,16 @@ def say(fifo: str, letter: bytes, patience: float = _PATIENCE) -> bool:
     except OSError:
         return False
     return True
+
+
+def tell_service_manager(state: str) -> None:
+    """Send a state, as sd_notify(3) words it, to the service manager that started this process, if one did."""
+    address = os.environ.get("NOTIFY_SOCKET", "")
+    if not address.startswith(("/", "@")):
+        return
+    import socket
+
+    with suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as channel:
+        # An at sign stands for the byte that begins a name outside of the file system.
+        channel.connect(address.replace("@", "\0", 1) if address[0] == "@" else address)
+        channel.sendall(state.encode())

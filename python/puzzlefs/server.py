@@ -13,7 +13,7 @@ from puzzlefs._native import FuseServer, Index, Reader, native
 from puzzlefs.errors import MountError, UnsupportedError
 from puzzlefs.mount import MOUNTED, Request
 from puzzlefs.mountinfo import Mount
-from puzzlefs.notice import try_say
+from puzzlefs.notice import tell_service_manager, try_say
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -51,6 +51,7 @@ def serve(
             session.start(index, reader)
             session.relay(answers)
         except _Stop:
+            tell_service_manager("STOPPING=1")
             session.stop()
 
 
@@ -78,7 +79,7 @@ class _Session:
         # Signals are the main thread's: another that took one would not wake it.
         mask = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
         try:
-            self._server = self._class(index, reader, connection, writing, _threads())
+            self._server = self._class(index, reader, connection, writing, _threads(request.workers))
         except OSError as error:
             kernel_mount.unmount_lazily(self._class, request.mountpoint)
             raise MountError(f"{request.mountpoint}: {error.strerror}") from error
@@ -148,9 +149,9 @@ class _Session:
             self._report(MountError(f"{fifo}: {error.strerror}"))
 
 
-def _threads() -> int:
+def _threads(wanted: int | None) -> int:
     """Return how many requests to answer at a time: one more than one, for one may be sending pages ahead."""
-    return min(max(len(os.sched_getaffinity(0)), 2), _THREAD_LIMIT)
+    return wanted or min(max(len(os.sched_getaffinity(0)), 2), _THREAD_LIMIT)
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""mount(2) and umount2(2), which Python's `os` lacks."""
+"""mount(2), umount2(2) and setns(2), which Python's `os` lacks."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from puzzlefs._native import native
 
 _DETACH = 2
 _NO_FOLLOW = 8
+_MOUNT_NAMESPACE = 0x20000
 
 
 def mount(source: str, target: str | bytes, kind: str, flags: int, data: bytes) -> None:
@@ -28,6 +29,18 @@ def unmount(target: str | bytes, lazy: bool = False) -> None:
 
     libc = ctypes.CDLL(None, use_errno=True)
     _check(libc.umount2(ctypes.c_char_p(os.fsencode(target)), _NO_FOLLOW | (_DETACH if lazy else 0)), target)
+
+
+def join_mount_namespace(path: str) -> None:
+    """Let this process, which has one thread, see the mounts of the namespace behind a file. Raises `OSError`."""
+    import ctypes
+
+    libc = ctypes.CDLL(None, use_errno=True)
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        _check(libc.setns(descriptor, _MOUNT_NAMESPACE), path)
+    finally:
+        os.close(descriptor)
 
 
 def _check(result: int, target: str | bytes) -> None:

@@ -27,6 +27,7 @@ VERBS = {
     "inspect": ("inspect", "say what an image consists of"),
     "ls": ("ls", "list files of an image"),
     "cat": ("cat", "print files of an image"),
+    "install-helpers": ("install_helpers", "let mount(8) and fstab mount images"),
     "lxc": ("lxc", "make LXC containers of images"),
     "tags": ("tags", "list the images of a store"),
 }
@@ -87,6 +88,11 @@ def _run(words: list[str]) -> int:
     if words[0] in ("-V", "--version"):
         print(_version())
         return 0
+    if words[0] not in VERBS and ":" in words[0] and len(words) > 1:
+        # mount(8) without our helpers: `mount -t fuse.puzzlefs` makes mount.fuse run `puzzlefs SPEC DIRECTORY -o …`.
+        from puzzlefs import mount_helper
+
+        return mount_helper.main(words)
     if words[0] not in VERBS:
         print(f"puzzlefs: no such command: {words[0]}\n\n{_usage()}", file=sys.stderr)
         return 2

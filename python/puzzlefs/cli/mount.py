@@ -48,6 +48,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--share", action="store_true", help="let writable mounts of the image use one read-only mount and page cache"
     )
+    parser.add_argument("--workers", type=int, metavar="N", help="requests answered at a time (default: up to 4)")
     parser.add_argument("--log", metavar="FILE", help="where the mount's messages go (default: the system's log)")
 
 
@@ -59,6 +60,7 @@ def run(options: argparse.Namespace) -> int:
         "allow_other": options.allow_other or "allow_other" in words,
         "verify": _VERIFY[options.verify],
         "cache_size": options.cache_size,
+        "workers": options.workers,
         "log": options.log,
         "fork": True,
     }
