@@ -10,8 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from puzzlefs import mountinfo
 from puzzlefs.image import Image
 from puzzlefs.store import Store
+from tests.mounts import requires_fuse
 from tests.support import requires_root, run_puzzlefs
 
 BUSYBOX = shutil.which("busybox")
@@ -25,7 +27,7 @@ FROM first
 RUN echo more >> /greeting
 ENV A=b
 USER 5
-WORKDIR /tmp
+WORKDIR /bin
 ENTRYPOINT ["/bin/cat", "/greeting"]
 """
 
@@ -76,12 +78,26 @@ def test_an_image_of_a_containerfile(context: Path, tmp_path: Path) -> None:
     assert not image.index.lookup(image.resolve("bin"), b"wget")
     assert image.config is not None
     config = image.config["config"]
-    assert (config["Entrypoint"], config["User"], config["WorkingDir"]) == (["/bin/cat", "/greeting"], "5", "/tmp")
+    assert (config["Entrypoint"], config["User"], config["WorkingDir"]) == (["/bin/cat", "/greeting"], "5", "/bin")
     assert "A=b" in config["Env"] and config["Labels"]["k"] == "v"
     said = build(context, name, "--build-arg", "WORD=hi", "--label", "k=v")
     assert f"puzzlefs: {name}: nothing to convert, the image is as it was\n" in said
     assert "Using cache" in said
     assert Image.open(name).descriptor.digest == image.descriptor.digest
+
+
+def test_one_command_from_a_containerfile_to_a_container(context: Path, tmp_path: Path) -> None:
+    """It runs as the config says: the program, its user, its directory; the exit code is the program's."""
+    requires_fuse()
+    if shutil.which("runc") is None:
+        pytest.skip("needs runc")
+    (context / "Containerfile").write_text(
+        FILE.replace('["/bin/cat", "/greeting"]', '["/bin/sh", "-c", "cat /greeting; id -u; pwd; exit 9"]')
+    )
+    words = ["build", "--run", "-f", context / "Containerfile", context, f"{tmp_path}/oci:app"]
+    done = run_puzzlefs(*words, check=False)
+    assert (done.returncode, done.stdout) == (9, b"hello\nmore\n5\n/bin\n"), done.stderr.decode()
+    assert [mount for mount in mountinfo.mounts() if str(tmp_path).encode() in mount.mountpoint] == []
 
 
 def test_one_stage(context: Path, tmp_path: Path) -> None:
@@ -135,6 +151,7 @@ def test_the_program_that_is_needed(script: str | None, text: str, context: Path
         (["-f", "x.yaml", "S", "S:t"], "S:t: of a stacker file, the store is named alone: layers' names are the tags"),
         (["-f", "x.yaml", "S", "--env", "A=b"], "--env has no meaning with --file x.yaml"),
         (["-f", "/none/x.yaml", "S"], "/none/x.yaml: No such file or directory"),
+        (["-f", "x.yaml", "S", "--run"], "--run has no meaning with --file x.yaml"),
         (["C"], "a directory and OCI_DIR:TAG are expected"),
     ],
 )

@@ -92,6 +92,9 @@ def _add_file_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--build-arg", action="append", default=[], metavar="NAME=VALUE", help="of an ARG in a Containerfile"
     )
+    group.add_argument(
+        "--run", dest="run_image", action="store_true", help="then run the image of a Containerfile in a container"
+    )
     group.add_argument("--target", metavar="STAGE", help="the stage of a Containerfile to build (default: the last)")
 
 

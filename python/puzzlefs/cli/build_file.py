@@ -57,7 +57,10 @@ def _build_containerfile(options: argparse.Namespace) -> int:
     if options.json:
         print(json.dumps({"digest": image.verity, "manifest": image.descriptor.digest}, sort_keys=True))
     else:
-        print(f"puzzlefs image manifest digest: {image.verity}")
+        print(f"puzzlefs image manifest digest: {image.verity}", file=sys.stderr if options.run_image else sys.stdout)
+    if options.run_image:
+        sys.stderr.flush()
+        os.execv(sys.executable, [sys.executable, "-P", "-m", "puzzlefs", "run", str(name)])  # noqa: S606 - its own
     return 0
 
 
@@ -85,6 +88,8 @@ def _build_stacker_file(options: argparse.Namespace) -> int:
     from puzzlefs.stacker.document import substitutions
 
     _refuse(options, (*_OF_TREES, *_OF_CONFIGS, "platform", "build_arg", "target"))
+    if options.run_image:
+        raise UsageError(f"--run has no meaning with --file {options.file}")
     if options.image is not None:
         raise UsageError(f"{options.image}: of a stacker file, the store is named alone: layers' names are the tags")
     settings = StackerOptions(
