@@ -91,7 +91,7 @@ def measure(chosen: argparse.Namespace) -> None:
         shutil.rmtree(work, ignore_errors=True)
         work.mkdir(parents=True)
         try:
-            with memory_filesystem(work) if name in INPUTS and not chosen.disk else nullcontext():
+            with memory_filesystem(work) if not chosen.disk else nullcontext():
                 if name in INPUTS:
                     measure_input(INPUTS[name], work, chosen)
                 else:
@@ -155,17 +155,22 @@ def measure_backends(_work: Path, chosen: argparse.Namespace) -> None:
 
 def measure_scaling(work: Path, chosen: argparse.Namespace) -> None:
     """Measure curves."""
+    sizes, source = scaling.SIZES[chosen.sizes], stage.large(chosen.rootfs)
     for name in GROWING:
-        if not chosen.rows or name in chosen.rows:
-            results, load = Results(), Load()
-            peers = present([peer for peer in GROWING[name] if not chosen.peers or peer.name in chosen.peers], results)
-            results.facts = facts(peers)
-            source = stage.large(chosen.rootfs)
-            scaling.measure(name, scaling.SIZES[chosen.sizes], source, work, peers, chosen.rounds or 3, results)
-            results.facts["others"] = load.share()
-            print(f"\n{report.curve_tables(results)}\n", flush=True)
-            if chosen.keep and chosen.sizes != "small":
-                results.save(RESULTS / f"scaling/{name}.json")
+        if chosen.rows and name not in chosen.rows:
+            continue
+        trees_of = scaling.make(name, sizes, source, stage.TREES / "growing")
+        if chosen.prepare:
+            continue
+        results, load = Results(), Load()
+        peers = present([peer for peer in GROWING[name] if not chosen.peers or peer.name in chosen.peers], results)
+        results.facts = facts(peers)
+        (work / name).mkdir()
+        scaling.measure(name, trees_of, work / name, peers, chosen.rounds or 3, results)
+        results.facts["others"] = load.share()
+        print(f"\n{report.curve_tables(results)}\n", flush=True)
+        if chosen.keep and chosen.sizes != "small":
+            results.save(RESULTS / f"scaling/{name}.json")
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from benches.peer import Peer
-from benches.process import ROOT
+from benches.process import ROOT, busy
 
 
 def machine() -> str:
@@ -39,9 +39,7 @@ class Load:
 
     @staticmethod
     def _foreign() -> float:
-        user, nice, system, _idle, _waiting, *interrupts = Path("/proc/stat").read_text().split("\n")[0].split()[1:9]
-        ticks = sum(map(int, (user, nice, system, *interrupts)))
-        return ticks / os.sysconf("SC_CLK_TCK") - sum(os.times()[:4])
+        return busy() - sum(os.times()[:4])
 
     def share(self) -> str:
         """Return it in words, once all children have been waited for. What the kernel does for them counts too."""

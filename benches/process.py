@@ -126,7 +126,18 @@ def children() -> list[int]:
     return [int(word) for task in Path("/proc/self/task").iterdir() for word in (task / "children").read_text().split()]
 
 
-def settle() -> None:
-    """Let the machine come to rest: nothing left to write."""
+def settle(patience: float = 3.0) -> None:
+    """Let the machine come to rest: nothing left to write, processors idle, if they become so within `patience` s."""
     os.sync()
-    time.sleep(0.05)
+    deadline = time.monotonic() + patience
+    while time.monotonic() < deadline:
+        before = busy()
+        time.sleep(0.05)
+        if busy() - before <= 0.01:
+            return
+
+
+def busy() -> float:
+    """Return the seconds that all processors together have not been idle."""
+    user, nice, system, _idle, _waiting, *interrupts = Path("/proc/stat").read_text().split("\n")[0].split()[1:9]
+    return sum(map(int, (user, nice, system, *interrupts))) / os.sysconf("SC_CLK_TCK")

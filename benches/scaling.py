@@ -50,75 +50,61 @@ SIZES = {
 
 
 class Builds(NamedTuple):
-    """Builds of larger and larger trees, compressed; each tree is there only while it is measured."""
+    """Builds of larger and larger trees, compressed; each tree is there only until it is measured."""
 
-    work: Path
+    place: Path
     peers: Sequence[Peer]
     rounds: int
     results: Results
 
-    def measure(self, curve: str, sizes: Sequence[int], make: Callable[[Path, int], None], unit: float) -> None:
-        """Measure a curve and its memory; a point's place is its size by `unit`."""
+    def measure(self, name: str, trees_of: Sequence[tuple[str, Path]]) -> None:
+        """Measure a curve and its memory on trees, each with the place of its point."""
         slow: set[str] = set()
-        for size in sizes:
-            make(self.work / "tree", size)
-            trees.warm(self.work / "tree")
-            try:
-                for number in range(self.rounds):
-                    for peer in self.peers:
-                        if peer.name not in slow:
-                            taken = self._build(curve, peer, f"{size / unit:g}", number)
-                            slow |= {peer.name} if taken > PATIENCE else set()
-            finally:
-                shutil.rmtree(self.work / "tree")
+        for across, tree in trees_of:
+            trees.warm(tree)
+            for number in range(self.rounds):
+                for peer in self.peers:
+                    if peer.name not in slow:
+                        taken = self._build(name, peer, tree, across, number)
+                        slow |= {peer.name} if taken > PATIENCE else set()
+            shutil.rmtree(tree)
 
-    def _build(self, curve: str, peer: Peer, across: str, number: int) -> float:
-        place = self.work / "built"
-        place.mkdir()
+    def _build(self, name: str, peer: Peer, tree: Path, across: str, number: int) -> float:
+        store = self.place / "built"
+        store.mkdir()
         try:
             settle()
-            usage = peer.build(self.work / "tree", place, raw=False)
+            usage = peer.build(tree, store, raw=False)
         finally:
-            shutil.rmtree(place)
-        print(f"round {number + 1}: {curve}, {across}, {peer.name}: {usage.seconds:.2f} s", flush=True)
-        add(self.results, curve, peer, across, usage.seconds)
-        add(self.results, f"{curve}-memory", peer, across, usage.peak / 1e6)
+            shutil.rmtree(store)
+        print(f"round {number + 1}: {name}, {across}, {peer.name}: {usage.seconds:.2f} s", flush=True)
+        add(self.results, name, peer, across, usage.seconds)
+        add(self.results, f"{name}-memory", peer, across, usage.peak / 1e6)
         return usage.seconds
 
 
 class Requests(NamedTuple):
     """Requests to fresh mounts of larger and larger files or directories: all sizes in turn."""
 
-    work: Path
+    place: Path
     peers: Sequence[Peer]
     rounds: int
     results: Results
 
-    def measure(
-        self,
-        curve: str,
-        sizes: Sequence[int],
-        make: Callable[[Path, int], None],
-        ask: Callable[[Path, int, random.Random], None],
-    ) -> None:
-        """Measure a curve."""
-        for size in sizes:
-            make(self.work / "tree", size)
+    def measure(self, name: str, trees_of: Sequence[tuple[str, Path]]) -> None:
+        """Measure a curve on trees, each with the place of its point."""
+        for across, tree in trees_of:
             for peer in self.peers:
-                (self.work / f"{peer.name}-{size}").mkdir()
-                peer.build(self.work / "tree", self.work / f"{peer.name}-{size}", raw=False)
-            shutil.rmtree(self.work / "tree")
+                (self.place / f"{peer.name}-{across}").mkdir()
+                peer.build(tree, self.place / f"{peer.name}-{across}", raw=False)
+            shutil.rmtree(tree)
         for number in range(self.rounds):
-            for size in sizes:
+            for across, _ in trees_of:
                 for peer in self.peers:
-                    with mounted(peer, self.work / f"{peer.name}-{size}") as (mountpoint, _):
-                        start = time.perf_counter()
-                        ask(mountpoint, size, random.Random(number))
-                        taken = (time.perf_counter() - start) / REQUESTS * 1e6
-                    print(f"round {number + 1}: {curve}, {size}, {peer.name}: {taken:.1f} µs", flush=True)
-                    add(self.results, curve, peer, str(size), taken)
-        for path in self.work.iterdir():
-            shutil.rmtree(path)
+                    with mounted(peer, self.place / f"{peer.name}-{across}") as (mountpoint, _):
+                        taken = ASKS[name](mountpoint, random.Random(number)) / REQUESTS * 1e6
+                    print(f"round {number + 1}: {name}, {across}, {peer.name}: {taken:.1f} µs", flush=True)
+                    add(self.results, name, peer, across, taken)
 
 
 def add(results: Results, curve: str, peer: Peer, across: str, up: float) -> None:
@@ -126,34 +112,54 @@ def add(results: Results, curve: str, peer: Peer, across: str, up: float) -> Non
     results.curves.setdefault(curve, {}).setdefault(peer.name, {}).setdefault(across, []).append(up)
 
 
-def read_parts(mountpoint: Path, size: int, chance: random.Random) -> None:
-    """Read 4 KiB at REQUESTS places of the only file."""
+def read_parts(mountpoint: Path, chance: random.Random) -> float:
+    """Read 4 KiB at REQUESTS places of the only file; return seconds."""
     descriptor = os.open(mountpoint / "data", os.O_RDONLY)
     os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_RANDOM)
+    blocks = chance.sample(range(os.fstat(descriptor).st_size // (4 * KIB)), REQUESTS)
     try:
-        for block in chance.sample(range(size // (4 * KIB)), REQUESTS):
+        start = time.perf_counter()
+        for block in blocks:
             os.pread(descriptor, 4 * KIB, block * 4 * KIB)
+        return time.perf_counter() - start
     finally:
         os.close(descriptor)
 
 
-def stat_some(mountpoint: Path, count: int, chance: random.Random) -> None:
-    """Look up REQUESTS names of the directory."""
-    for number in chance.sample(range(count), REQUESTS):
-        os.stat(mountpoint / f"entries/{number:07}")
+def stat_some(mountpoint: Path, chance: random.Random) -> float:
+    """Look up REQUESTS names, spread over the directory; return seconds."""
+    # Without a listing, which would bring the attributes along.
+    count = int(os.readlink(mountpoint / "count"))
+    names = [mountpoint / f"entries/{number:07}" for number in chance.sample(range(count), REQUESTS)]
+    start = time.perf_counter()
+    for name in names:
+        os.stat(name)
+    return time.perf_counter() - start
+
+
+ASKS = {"file": read_parts, "directory": stat_some}
+
+
+def make(name: str, sizes: Sizes, source: Path, directory: Path) -> list[tuple[str, Path]]:
+    """Return the trees of a curve, each with the place of its point; make those that are missing.
+
+    source  a file with content like that of a root filesystem
+    """
+    makers: dict[str, Callable[[Path, int], None]] = {
+        "bytes": lambda path, size: trees.shuffled_files(path, size, source.read_bytes()),
+        "files": trees.small_files,
+        "file": trees.one_file,
+        "directory": trees.one_directory,
+    }
+    found = []
+    for size in getattr(sizes, name):
+        tree = trees.made(directory / f"{name}-{size}", lambda path, size=size: makers[name](path, size))  # type: ignore[misc]
+        found.append((f"{size / 1e9:.3g}" if name == "bytes" else str(size), tree))
+    return found
 
 
 def measure(
-    name: str, sizes: Sizes, source: Path, work: Path, peers: Sequence[Peer], rounds: int, results: Results
+    name: str, trees_of: Sequence[tuple[str, Path]], place: Path, peers: Sequence[Peer], rounds: int, results: Results
 ) -> None:
-    """Measure one of the curves; `source` is a file with content like that of a root filesystem."""
-    if name == "bytes":
-        content = source.read_bytes()
-        make = lambda path, size: trees.shuffled_files(path, size, content)  # noqa: E731
-        Builds(work, peers, rounds, results).measure(name, sizes.bytes, make, 1e9)
-    elif name == "files":
-        Builds(work, peers, rounds, results).measure(name, sizes.files, trees.small_files, 1)
-    elif name == "file":
-        Requests(work, peers, rounds, results).measure(name, sizes.file, trees.one_file, read_parts)
-    elif name == "directory":
-        Requests(work, peers, rounds, results).measure(name, sizes.directory, trees.one_directory, stat_some)
+    """Measure one of the curves; images and stores go to `place`, which is empty."""
+    (Requests if name in ASKS else Builds)(place, peers, rounds, results).measure(name, trees_of)

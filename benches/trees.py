@@ -109,8 +109,9 @@ def small_files(path: Path, count: int) -> None:
 
 
 def one_directory(path: Path, count: int) -> None:
-    """Make one directory of `count` small files."""
+    """Make one directory of `count` small files, and a link that says how many."""
     (path / "entries").mkdir(parents=True)
+    (path / "count").symlink_to(str(count))
     for number in range(count):
         with open(path / f"entries/{number:07}", "wb", 0) as file:
             file.write(b"%d" % number)
