@@ -125,7 +125,9 @@ class Store:
         found = [entry for tag, entry in self.tags() if tag == reference]
         if not found:
             raise NotFoundError(f"{self.directory}: no tag {reference!r}")
-        chosen = _for_platform(found, platform)
+        # An index may be for any platform, and need not say so itself.
+        is_index = len(found) == 1 and found[0].media_type == constants.INDEX
+        chosen = found[0] if is_index else _for_platform(found, platform)
         if chosen.media_type != constants.INDEX:
             return chosen
         nested = _parse_index(self.get(chosen, constants.JSON_SIZE_LIMIT))

@@ -8,11 +8,13 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+import puzzlefs as puzzlefs_package
 from tests.support import puzzlefs, requires_root, run_puzzlefs
 
 pytestmark = [
@@ -29,7 +31,7 @@ def image(tmp_path_factory: pytest.TempPathFactory) -> str:
     requires_root()
     home = tmp_path_factory.mktemp("containers")
     root = home / "root"
-    for directory in ("bin", "etc", "proc", "sys", "dev", "tmp", "run", "home/someone", "data"):
+    for directory in ("bin", "etc", "proc", "sys", "dev", "tmp", "run", "home/someone", "data", "usr"):
         (root / directory).mkdir(parents=True)
     shutil.copy("/bin/busybox", root / "bin/busybox")
     for applet in APPLETS:
@@ -50,24 +52,17 @@ def image(tmp_path_factory: pytest.TempPathFactory) -> str:
         ),
         *("--workdir", "/data", "--env", "COLOUR=green", "--annotation", "a=b"),
     )
-    # An ordinary user reads it too.
-    for path in [home, home.parent]:
-        path.chmod(0o755)
     return f"{home}/store:t"
 
 
 @pytest.fixture(autouse=True)
-def nothing_is_left() -> Iterator[None]:
+def nothing_is_left(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """After each test nothing of it is mounted, and no container is known to the runtime."""
-    before = mounts()
     yield
-    assert mounts() == before
-    assert subprocess.run(["runc", "list", "-q"], capture_output=True, text=True, check=True).stdout == ""
-
-
-def mounts() -> list[str]:
     with open("/proc/self/mountinfo") as table:
-        return sorted(line for line in table if "puzzlefs" in line)
+        ours = [line for line in table if "puzzlefs-run-" in line or str(tmp_path_factory.getbasetemp()) in line]
+    assert ours == []
+    assert subprocess.run(["runc", "list", "-q"], capture_output=True, text=True, check=True).stdout == ""
 
 
 def run_image(image: str, *words: object) -> subprocess.CompletedProcess[bytes]:
@@ -222,3 +217,116 @@ def test_a_bundle_that_fails_leaves_its_directory_as_it_was(image: str, tmp_path
     (tmp_path / "there/file").touch()
     finished = run_puzzlefs("bundle", image, tmp_path / "there", check=False)
     assert (finished.returncode, finished.stderr.decode()) == (2, f"puzzlefs: {tmp_path}/there: not empty\n")
+
+
+@pytest.mark.skipif(shutil.which("podman") is None, reason="podman is not installed")
+def test_podman_runs_a_mounted_image(image: str, tmp_path: Path) -> None:
+    """Upon an overlay of its own, which goes with the container (docs/containers.md)."""
+    (tmp_path / "mnt").mkdir()
+    puzzlefs("mount", "--allow-other", "-o", "suid", image, tmp_path / "mnt")
+    # Where a test runs in a container, podman's own limits may be higher than what is permitted.
+    limits = ["--ulimit", "nofile=512:512", "--ulimit", "nproc=512:512"]
+    try:
+        finished = subprocess.run(
+            [
+                *("podman", "--runtime", "runc", "run", "--rm", "--network", "none", *limits),
+                *("--rootfs", f"{tmp_path}/mnt:O", "sh", "-c", "touch /written && cat /etc/group"),
+            ],
+            capture_output=True,
+            check=False,
+        )
+        assert finished.stdout.startswith(b"root:x:0:\n"), finished.stderr
+        assert not (tmp_path / "mnt/written").exists()
+    finally:
+        puzzlefs("umount", tmp_path / "mnt")
+
+
+@pytest.mark.skipif(shutil.which("systemd-nspawn") is None, reason="systemd-container is not installed")
+def test_nspawn_runs_a_mounted_image(image: str, tmp_path: Path) -> None:
+    """A writable mount, whose changes stay where they were asked to."""
+    (tmp_path / "mnt").mkdir()
+    puzzlefs("mount", "-p", tmp_path / "upper", image, tmp_path / "mnt")
+    try:
+        finished = subprocess.run(
+            [
+                *("systemd-nspawn", "--quiet", "--register=no", "--keep-unit", "--pipe"),
+                *("--directory", tmp_path / "mnt", "sh", "-c", "echo written > /written; cat /etc/group"),
+            ],
+            capture_output=True,
+            check=False,
+        )
+        assert finished.stdout.startswith(b"root:x:0:\n"), finished.stderr
+    finally:
+        puzzlefs("umount", tmp_path / "mnt")
+    assert (tmp_path / "upper/written").read_text() == "written\n"
+
+
+@pytest.mark.skipif(shutil.which("umoci") is None, reason="umoci is not installed")
+def test_layers_made_of_an_image_run_as_it_does(image: str, tmp_path: Path) -> None:
+    """Converted back, unpacked by umoci, run by runc: the same program, user and directory."""
+    puzzlefs("convert", "--reverse", "--user", "someone", image, f"{tmp_path}/layers:t")
+    subprocess.run(["umoci", "unpack", "--image", f"{tmp_path}/layers:t", tmp_path / "bundle"], check=True)
+    config = tmp_path / "bundle/config.json"
+    document = json.loads(config.read_text())
+    document["process"]["terminal"] = False
+    config.write_text(json.dumps(document))
+
+    finished = subprocess.run(["runc", "run", "-b", tmp_path / "bundle", "layers"], capture_output=True, check=False)
+
+    assert finished.stdout.startswith(b"default\nuid=1000(someone)"), finished.stderr
+
+
+@pytest.fixture
+def public() -> Iterator[Path]:
+    """A directory that every user reads."""
+    with tempfile.TemporaryDirectory() as path:
+        os.chmod(path, 0o755)
+        yield Path(path)
+
+
+DEBIAN = "/usr/bin/python3"
+
+
+@pytest.mark.skipif(not os.path.exists(DEBIAN), reason="no Python that other users may run")
+def test_an_ordinary_user_runs_an_image(image: str, public: Path) -> None:
+    """As root of a namespace of their own, which has none but the user's number; nothing outside changes."""
+    package = Path(puzzlefs_package.__file__).parents[1]
+    os.mknod(public / "fuse", 0o020666, os.makedev(10, 229))
+    os.chmod(public / "fuse", 0o666)
+    home = public / "home"
+    home.mkdir()
+    os.chown(home, USER, USER)
+    shutil.copytree(image.removesuffix(":t"), public / "store")
+    # /dev/fuse is everybody's, as it is where no container hides it.
+    script = 'mount --bind "$0" /dev/fuse && exec setpriv --reuid "$1" --regid "$1" --clear-groups -- "${@:2}"'
+    run = [
+        DEBIAN,
+        "-P",
+        "-m",
+        "puzzlefs",
+        "run",
+        "-w",
+        f"{public}/store:t",
+        "--",
+        "id; ls -ln /etc/group; touch /made && ls /made",
+    ]
+    command = ["unshare", "--mount", "bash", "-c", script, public / "fuse", str(USER), *run]
+    environment = {"PATH": os.environ["PATH"], "PYTHONPATH": str(package), "TMPDIR": str(home)}
+    finished = subprocess.run(command, capture_output=True, check=False, env=environment)
+    if b"ModuleNotFoundError" in finished.stderr or b"Permission denied: '/" in finished.stderr:
+        pytest.skip("the package is where other users do not get")
+
+    lines = finished.stdout.decode().splitlines()
+    assert lines[:1] == ["uid=0(root) gid=0(root)"], finished.stderr
+    assert lines[1].split()[2:4] == ["0", "0"]
+    assert lines[2] == "/made"
+    assert os.listdir(home) == []
+
+
+def test_a_user_that_a_namespace_lacks_is_told(image: str) -> None:
+    """Where only one's own number is there, a container cannot be another user's."""
+    command = ["unshare", "--user", "--map-root-user", "--mount", sys.executable, "-m", "puzzlefs"]
+    finished = subprocess.run([*command, "run", "--user", "someone", image], capture_output=True, check=False)
+
+    assert finished.returncode == 2
+    assert finished.stderr == b"puzzlefs: user 1000 does not exist without root; /etc/subuid can grant more of them\n"

@@ -6,14 +6,18 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from puzzlefs.image import Image
+from puzzlefs.oci import Platform
 from tests.described import described, differing
+from tests.layers import INDEX, put_json
 from tests.strategies import noise
 from tests.support import puzzlefs, requires_root
+from tools.registry import REGISTRY, serving
 
 pytestmark = [
     pytest.mark.skipif(shutil.which("umoci") is None, reason="umoci is not installed"),
@@ -178,3 +182,93 @@ def test_each_delta_is_a_layer_that_umoci_unpacks(tmp_path: Path) -> None:
     assert differing(f"{store}:three", unpacked(f"{tmp_path}/layers:t", tmp_path)) == []
     puzzlefs("convert", f"{tmp_path}/layers:t", f"{tmp_path}/again:t")
     assert described(f"{store}:three") == described(f"{tmp_path}/again:t")
+
+
+def test_a_registry_is_read_through_skopeo(layout: Path, whole: Image, tmp_path: Path) -> None:
+    """The image of a registry is that of the layout, which skopeo pushed there; the way back leads there too."""
+    if not REGISTRY.exists():
+        pytest.skip(f"needs Debian's docker-registry in {REGISTRY} (make setup)")
+    with serving(tmp_path) as address:
+        copy = ["skopeo", "--insecure-policy", "--override-arch", "arm64", "copy", "-q", "--dest-tls-verify=false"]
+        run(*copy, f"oci:{layout}:whole", f"docker://{address}/image:v")
+        puzzlefs("convert", "--tls-verify=false", f"docker://{address}/image:v", f"{tmp_path}/store:t")
+        assert Image.open(f"{tmp_path}/store:t").descriptor.digest == whole.descriptor.digest
+
+        puzzlefs("convert", "--reverse", "--tls-verify=false", f"{tmp_path}/store:t", f"docker://{address}/back:v")
+        puzzlefs("convert", "--tls-verify=false", f"docker://{address}/back:v", f"{tmp_path}/store:again")
+        assert differing(whole, f"{tmp_path}/store:again") == []
+
+
+@pytest.fixture
+def of_two_platforms(tmp_path: Path) -> str:
+    """An index of an image for this machine and one for another, as skopeo's layouts have it."""
+    layout = tmp_path / "platforms"
+    run("umoci", "init", "--layout", layout)
+    manifests = []
+    for architecture, content in ((Platform.host().architecture, b"ours"), ("sparc", b"theirs")):
+        (tmp_path / "which").write_bytes(content)
+        run("umoci", "new", "--image", f"{layout}:{architecture}")
+        run("umoci", "insert", "--image", f"{layout}:{architecture}", tmp_path / "which", "/which")
+        run("umoci", "config", "--image", f"{layout}:{architecture}", "--architecture", architecture)
+        index = json.loads((layout / "index.json").read_text())
+        entry = index["manifests"][-1]
+        manifests.append({**entry, "annotations": {}, "platform": {"os": "linux", "architecture": architecture}})
+    nested = put_json(layout / "blobs/sha256", INDEX, {"schemaVersion": 2, "manifests": manifests})
+    nested["annotations"] = {"org.opencontainers.image.ref.name": "both"}
+    (layout / "index.json").write_text(json.dumps({"schemaVersion": 2, "manifests": [nested]}))
+    return f"{layout}:both"
+
+
+def test_an_image_of_many_platforms_is_converted_for_all_or_one(of_two_platforms: str, tmp_path: Path) -> None:
+    """One for this machine where nothing is said; all of them under one tag; skopeo sees what it should."""
+    puzzlefs("convert", of_two_platforms, f"{tmp_path}/store:one")
+    puzzlefs("convert", "--platform", "linux/sparc", of_two_platforms, f"{tmp_path}/store:other")
+    puzzlefs("convert", "--all-platforms", of_two_platforms, f"{tmp_path}/store:all")
+
+    sparc = Platform("linux", "sparc")
+    assert Image.open(f"{tmp_path}/store:one").open("/which").read() == b"ours"
+    assert Image.open(f"{tmp_path}/store:other", platform=sparc).open("/which").read() == b"theirs"
+    assert Image.open(f"{tmp_path}/store:all").open("/which").read() == b"ours"
+    assert Image.open(f"{tmp_path}/store:all", platform=sparc).open("/which").read() == b"theirs"
+    run("skopeo", "--insecure-policy", "copy", "-q", "--all", f"oci:{tmp_path}/store:all", f"oci:{tmp_path}/copy:all")
+    assert Image.open(f"{tmp_path}/copy:all", platform=sparc).verify().ok
+    puzzlefs("verify", "--all", f"{tmp_path}/store")
+
+
+@pytest.mark.skipif(shutil.which("buildah") is None, reason="buildah is not installed")
+def test_an_image_of_buildahs_is_what_unpacking_it_gives(tmp_path: Path) -> None:
+    """Three layers, made by copying and by running a program, with files deleted and replaced."""
+    requires_root()
+    context = tmp_path / "context"
+    make_base(context / "root")
+    shutil.copy("/bin/busybox", context / "root/bin/sh")
+    (context / "Containerfile").write_text(
+        "FROM scratch\nCOPY root/ /\nRUN rm -r etc/deleted var/gone && mv etc/changed var/moved\n"
+        'RUN ln usr/lib/third etc/linked && rm usr/bin/alias && mkdir usr/bin/alias\nENTRYPOINT ["/bin/sh"]\n'
+    )
+    storage = ["--root", tmp_path / "storage", "--runroot", tmp_path / "run", "--storage-driver", "vfs"]
+    build = ["buildah", *storage, "build", "-q", "--layers", "--isolation", "chroot", "-t", f"oci:{tmp_path}/built:t"]
+    run(*build, context)
+
+    puzzlefs("convert", f"{tmp_path}/built:t", f"{tmp_path}/converted:t")
+
+    assert len(Image.open(f"{tmp_path}/converted:t").config["history"]) >= 3  # type: ignore[index]
+    assert differing(f"{tmp_path}/converted:t", unpacked(f"{tmp_path}/built:t", tmp_path)) == []
+
+
+def test_a_plain_archive_is_an_image(tmp_path: Path) -> None:
+    """A tar archive, compressed or on standard input, is what building its tree gives."""
+    requires_root()
+    make_base(tmp_path / "tree")
+    tar = ["tar", "--xattrs", "--xattrs-include=*", "--format=pax", "-C", tmp_path / "tree", "-c", "."]
+    run(*tar, "-S", "-f", tmp_path / "plain.tar")
+    run(*tar, "-J", "-f", tmp_path / "small.tar.xz")
+    puzzlefs("build", tmp_path / "tree", f"{tmp_path}/store:built", "--no-cache")
+
+    for number, archive in enumerate(("plain.tar", "small.tar.xz")):
+        puzzlefs("convert", tmp_path / archive, f"{tmp_path}/store:{number}")
+        assert differing(f"{tmp_path}/store:{number}", f"{tmp_path}/store:built") == []
+    command = [sys.executable, "-m", "puzzlefs", "convert", "-", f"{tmp_path}/store:stdin"]
+    with (tmp_path / "plain.tar").open("rb") as archive_file:
+        subprocess.run(command, stdin=archive_file, check=True, capture_output=True)
+    assert described(f"{tmp_path}/store:stdin") == described(f"{tmp_path}/store:0")
