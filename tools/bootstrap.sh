@@ -8,7 +8,7 @@ cd "$(dirname "$0")/.."
 # To build: a C compiler for libzstd, libfuse for pyfuse3. To test: mounts, other OCI tools, attributes,
 # an emulated machine. Its kernel and a registry are unpacked only: installed, they would change the host.
 BUILD="gcc libc6-dev pkg-config libfuse3-dev python3-dev python3-venv"
-TEST="acl attr bubblewrap buildah busybox-static e2fsprogs fuse-overlayfs fuse3 git jq lxc mmdebstrap qemu-system-x86 runc skopeo uidmap umoci"
+TEST="acl attr bubblewrap buildah busybox-static e2fsprogs fuse-overlayfs fuse3 git jq lxc mmdebstrap podman qemu-system-x86 runc skopeo systemd-container uidmap umoci"
 PYTHON=${PYTHON:-python3}
 
 say() { echo "setup: $*"; }
