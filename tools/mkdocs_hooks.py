@@ -22,6 +22,8 @@ API = """# Python API
 
 ::: puzzlefs.builder
 ::: puzzlefs.image
+::: puzzlefs.convert.image
+::: puzzlefs.convert.reverse
 ::: puzzlefs.errors
 """
 

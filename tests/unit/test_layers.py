@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from puzzlefs._native import Backend
-from puzzlefs.convert import ConvertOptions, SourceOptions, convert
+from puzzlefs.convert import ConvertOptions, convert
 from puzzlefs.image import Image
 from puzzlefs.records import Kind
 from tests.layers import convert_into, converted, directory, entry, file, layer, link, paths, symlink
@@ -195,8 +195,9 @@ def test_times_may_be_clamped_and_owners_forgotten(tmp_path: Path, monkeypatch: 
     assert image.index.stat(ino(image, "/b"))[3:7] == (0, 0, 100, 0)
 
 
-def test_both_backends_make_the_same_image(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """To the byte, compressed too."""
+@pytest.mark.parametrize("pack_size", [0, 262_144])
+def test_both_backends_make_the_same_image(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pack_size: int) -> None:
+    """To the byte, compressed too, chunk by chunk or in packs."""
     from puzzlefs import store, stream
     from puzzlefs._native import load
     from puzzlefs.convert import image as convert_image
@@ -206,7 +207,7 @@ def test_both_backends_make_the_same_image(tmp_path: Path, monkeypatch: pytest.M
     for name in ("rust", "python"):
         for module in (store, stream, convert_image):
             monkeypatch.setattr(module, "native", load(name))
-        options = ConvertOptions(compression=True, source=SourceOptions())
+        options = ConvertOptions(compression=True, pack_size=pack_size)
         digests.add(convert_into(tmp_path / name, *archives, options=options)[1].digest)
 
     assert len(digests) == 1

@@ -44,6 +44,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def add_form_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options that `form_options`, `shown_progress` and `tell` read."""
+    add_blob_arguments(parser)
+    parser.add_argument("--platform", metavar="OS/ARCH", help="what the image is for (default: this machine)")
+
+
+def add_blob_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options that `blob_options` and `shown_progress` read, and `--json`."""
     parser.add_argument("-c", "--compression", action="store_true", help="compress blobs (Zstandard)")
     parser.add_argument(
         "--pack-size",
@@ -57,7 +63,6 @@ def add_form_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="SIZE",
         help="what is compressed together (default: 512K in packs, else 64K)",
     )
-    parser.add_argument("--platform", metavar="OS/ARCH", help="what the image is for (default: this machine)")
     parser.add_argument("--jobs", type=int, default=0, metavar="N", help="worker threads (default: one a CPU)")
     parser.add_argument(
         "--durability", choices=[*Durability], default=Durability.COMMIT, help="what is synced (default: commit)"
@@ -68,6 +73,11 @@ def add_form_arguments(parser: argparse.ArgumentParser) -> None:
 
 def form_options(options: argparse.Namespace) -> dict[str, Any]:
     """Return the fields of `BuildOptions` that say how an image is stored. Raises `UsageError`."""
+    return {**blob_options(options), "platform": _platform(options.platform)}
+
+
+def blob_options(options: argparse.Namespace) -> dict[str, Any]:
+    """Return those of them that say how its blobs are. Raises `UsageError`."""
     if options.jobs < 0:
         raise UsageError("--jobs: a number of threads is expected")
     return {
@@ -77,7 +87,6 @@ def form_options(options: argparse.Namespace) -> dict[str, Any]:
             options.frame_size, "--frame-size", constants.UPSTREAM_FRAME_SIZE, constants.FRAME_SIZE_LIMIT
         ),
         "jobs": options.jobs,
-        "platform": _platform(options.platform),
         "durability": Durability(options.durability),
     }
 

@@ -7,6 +7,7 @@ import json
 import sys
 
 from puzzlefs.cli.arguments import add_config_arguments, add_mtime_argument, mtime, pairs, runtime_config
+from puzzlefs.cli.build import add_blob_arguments, blob_options, shown_progress
 from puzzlefs.convert import ConvertOptions, LayerCompression, ReverseOptions, SourceOptions, convert, convert_back
 from puzzlefs.convert.manifests import parse_platform
 from puzzlefs.durability import Durability
@@ -25,16 +26,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "image", metavar="DST", help="OCI_DIR:TAG, the store made where there is none; with --reverse any transport"
     )
-    parser.add_argument("-c", "--compression", action="store_true", help="compress chunks (Zstandard)")
+    add_blob_arguments(parser)
     which = parser.add_mutually_exclusive_group()
     which.add_argument(
         "--platform", metavar="OS/ARCH[/VARIANT]", help="which of several images (default: for this machine)"
     )
     which.add_argument("--all-platforms", action="store_true", help="all of them; the tag names an index")
-    parser.add_argument("--jobs", type=int, default=0, metavar="N", help="worker threads (default: one a CPU)")
-    parser.add_argument(
-        "--durability", choices=[*Durability], default=Durability.COMMIT, help="what is synced (default: commit)"
-    )
     parser.add_argument(
         "--size-limit",
         type=int,
@@ -43,7 +40,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--authfile", metavar="FILE", help="registry credentials, for skopeo")
     parser.add_argument("--tls-verify", choices=["true", "false"], help="whether skopeo insists on TLS")
-    parser.add_argument("--json", action="store_true", help="print the result as JSON, a list of images")
     _add_reverse_arguments(parser)
     group = parser.add_argument_group("what the image says of its tree")
     add_mtime_argument(group)
@@ -88,7 +84,8 @@ def _reverse(options: argparse.Namespace) -> int:
 
 
 def _convert(options: argparse.Namespace) -> int:
-    images = convert(options.source, options.image, _options(options))
+    with shown_progress(options) as report:
+        images = convert(options.source, options.image, _options(options), report)
     if options.json:
         print(json.dumps([image.document() for image in images], sort_keys=True))
         return 0
@@ -99,8 +96,6 @@ def _convert(options: argparse.Namespace) -> int:
 
 
 def _options(options: argparse.Namespace) -> ConvertOptions:
-    if options.jobs < 0:
-        raise UsageError("--jobs: a number of threads is expected")
     if options.size_limit is not None and options.size_limit < 0:
         raise UsageError("--size-limit: a number of bytes is expected")
     return ConvertOptions(
@@ -110,13 +105,11 @@ def _options(options: argparse.Namespace) -> ConvertOptions:
             size_limit=options.size_limit,
             skopeo=_skopeo(options, "src"),
         ),
-        compression=options.compression,
         mtime=mtime(options.mtime),
         all_root=options.all_root,
-        jobs=options.jobs,
         annotations=pairs(options.annotation, "--annotation"),
         runtime=runtime_config(options),
-        durability=Durability(options.durability),
+        **blob_options(options),
     )
 
 

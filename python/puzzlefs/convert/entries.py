@@ -115,6 +115,11 @@ class LayerReader:
             self._skip_to(info.offset_data + (sum(size for _, size in self._extents()) if entry.size else 0))
             info = archive.next()
 
+    @property
+    def stored_size(self) -> int:
+        """How many bytes of the layer, as it is stored, were read."""
+        return self._stream.stored_size
+
     def content(self) -> Iterator[memoryview]:
         """Yield the bytes of the entry that came last, holes as zeros."""
         self._skip_to(self._info.offset_data)

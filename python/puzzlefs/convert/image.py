@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from puzzlefs import constants, records
-from puzzlefs._native import native
+from puzzlefs._native import StreamWriter, native
 from puzzlefs.builder import mtime_rule, source_date_epoch
 from puzzlefs.convert.config import converted_config
 from puzzlefs.convert.contents import Contents, ContentWriter
@@ -27,10 +28,11 @@ from puzzlefs.rows import BlobRecord
 from puzzlefs.runtime_config import RuntimeConfig
 from puzzlefs.scan import MtimeRule
 from puzzlefs.store import Store
-from puzzlefs.stream import FRAME_COMPRESSION, NO_COMPRESSION, Form, stream_writer
+from puzzlefs.stream import FRAME_COMPRESSION, NO_COMPRESSION, Form, Progress, stream_writer
 from puzzlefs.tables import Chunk, Inode, write_vector
 
 _NANO = 1_000_000_000
+_PAUSE_SECONDS = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,12 +40,15 @@ class ConvertOptions:
     """Everything about a conversion but what and where.
 
     source       how the source is read
-    compression, mtime, all_root, jobs, annotations, durability  as of a build (`BuildOptions`)
+    compression, pack_size, frame_size, mtime, all_root, jobs, annotations, durability
+                 as of a build (`BuildOptions`)
     runtime      what the image's own runtime config is overridden by
     """
 
     source: SourceOptions = field(default_factory=SourceOptions)
     compression: bool = False
+    pack_size: int = 0
+    frame_size: int = 0
     mtime: str | int = "auto"
     all_root: bool = False
     jobs: int = 0
@@ -83,11 +88,17 @@ class ConvertedImage:
         return asdict(self)
 
 
-def convert(source: str, name: str | ImageName, options: ConvertOptions | None = None) -> list[ConvertedImage]:
+def convert(
+    source: str,
+    name: str | ImageName,
+    options: ConvertOptions | None = None,
+    progress: Callable[[Progress], None] | None = None,
+) -> list[ConvertedImage]:
     """Convert the image `source` (`open_source`) into one called `[oci:]DIR:TAG`, making the store if needed.
 
     With `source.every` there is one for each platform, and the tag names an index of them. A failed
-    conversion leaves the store valid and the tag as it was. Raises `UsageError`, `NotFoundError`,
+    conversion leaves the store valid and the tag as it was. `progress` is called a few times a second;
+    its bytes are those of the layers as they are stored. Raises `UsageError`, `NotFoundError`,
     `IntegrityError`, `UnsupportedError`, `TransportError`, `StoreError`.
     """
     parsed = ImageName.parse(name) if isinstance(name, str) else name
@@ -102,7 +113,7 @@ def convert(source: str, name: str | ImageName, options: ConvertOptions | None =
             raise NotFoundError(f"{source}: no image")
         store = Store.create(parsed.layout)
         unfinished = stack.enter_context(store.unfinished())
-        made = [_Conversion(image, store, unfinished, options, epoch).run() for image in images]
+        made = [_Conversion(image, store, unfinished, options, epoch).run(progress) for image in images]
         descriptors = [descriptor for _, descriptor in made]
         if options.source.every:
             descriptors = [_put_index(descriptors, store, unfinished, options)]
@@ -121,6 +132,25 @@ def _put_index(manifests: Sequence[Descriptor], store: Store, unfinished: str, o
     return Descriptor.of(constants.INDEX, content)
 
 
+class _Watch:
+    """Tells how far a conversion is, a few times a second."""
+
+    def __init__(self, writer: StreamWriter, total: int, report: Callable[[Progress], None] | None) -> None:
+        self._writer, self._total, self._report = writer, total, report
+        self._next = 0.0
+
+    def progress(self, stored: int) -> Progress:
+        """Return the progress where so many bytes of the layers were read."""
+        files, content, chunks, duplicate, written, unique = self._writer.progress()
+        # Bytes of the layers, as the total is: theirs may be fewer than those of the files.
+        return Progress(files, stored, chunks, duplicate * stored // (content or 1), written, unique, self._total)
+
+    def tell(self, stored: int) -> None:
+        if self._report and time.monotonic() >= self._next:
+            self._next = time.monotonic() + _PAUSE_SECONDS
+            self._report(self.progress(stored))
+
+
 class _Conversion:
     """The conversion of one platform's image."""
 
@@ -131,17 +161,22 @@ class _Conversion:
         self.mtime = mtime_rule(options.mtime, epoch)
         self.sync = options.durability is Durability.BLOB
 
-    def run(self) -> tuple[ConvertedImage, Descriptor]:
+    def run(self, progress: Callable[[Progress], None] | None) -> tuple[ConvertedImage, Descriptor]:
         writer = stream_writer(
             b"",
             os.fsencode(self.store.blobs),
             os.fsencode(self.unfinished),
-            form=Form(FRAME_COMPRESSION if self.options.compression else NO_COMPRESSION),
+            form=Form(
+                FRAME_COMPRESSION if self.options.compression else NO_COMPRESSION,
+                self.options.pack_size,
+                self.options.frame_size,
+            ),
             jobs=self.options.jobs,
             sync=self.sync,
         )
         with ContentWriter(writer) as content_writer:
-            united = unite(self.image.layers, content_writer)
+            watch = _Watch(writer, sum(layer.size for layer in self.image.layers), progress)
+            united = unite(self.image.layers, content_writer, watch.tell)
             contents = content_writer.finish()
         nodes = united.tree.number()
         digests = DigestTable()
@@ -162,7 +197,7 @@ class _Conversion:
             files=sum(1 for node in nodes if node.entry.kind == Kind.FILE),
             bytes=sum(node.entry.size for node in nodes),
             chunks=contents.chunks,
-            unique_chunks=len(contents.blobs),
+            unique_chunks=watch.progress(0).unique_chunks,
             stored_bytes=sum(layer.size for layer in layers) + len(manifest) + len(config),
             new_bytes=writer.progress()[4] + sum(map(len, put)),
         )

@@ -41,16 +41,20 @@ class United(NamedTuple):
     places: list[dict[int, int]]
 
 
-def unite(layers: Sequence[Layer], writer: ContentWriter) -> United:
-    """Read layers, given lowest first, and add the contents of the files that they show to `writer`."""
+def unite(layers: Sequence[Layer], writer: ContentWriter, report: Callable[[int], None]) -> United:
+    """Read layers, given lowest first, and add the contents of the files that they show to `writer`.
+
+    `report` is told, entry by entry, how many bytes of the layers were read as they are stored.
+    """
     above = _Above()
     listed: list[list[Entry]] = [[] for _ in layers]
     places: list[dict[int, int]] = [{} for _ in layers]
     for number in reversed(range(len(layers))):
-        hidden = above.hides
+        before = sum(layer.size for layer in layers[number + 1 :])
         for entry, reader in _entries(layers[number]):
+            report(before + reader.stored_size)
             listed[number].append(entry)
-            if entry.size and not entry.is_whiteout and not hidden(entry.path):
+            if entry.size and not entry.is_whiteout and not above.hides(entry.path):
                 places[number][entry.number] = writer.add(entry.size, reader.content())
         if number:
             above.add(listed[number])
