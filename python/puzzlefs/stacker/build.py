@@ -19,7 +19,7 @@ from puzzlefs.stacker.config import layer_config
 from puzzlefs.stacker.document import parse, read_text, substitute
 from puzzlefs.stacker.imports import fetch
 from puzzlefs.stacker.layers import Layer, read_layers
-from puzzlefs.stacker.sources import Bases
+from puzzlefs.stacker.sources import Bases, form_of
 from puzzlefs.stacker.step import Step
 from puzzlefs.step_cache import StepCache
 from puzzlefs.store import Store
@@ -161,15 +161,7 @@ class _FileBuild:
             "imports": imports,
             "script": step.script,
             "platform": options.platform.document() if options.platform else None,
-            "form": [
-                options.compression,
-                options.pack_size,
-                options.frame_size,
-                options.mtime,
-                options.all_root,
-                options.profile,
-                self.epoch,
-            ],
+            "form": form_of(options),
         }
 
 

@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from hashlib import file_digest, sha256
 from pathlib import Path
+from typing import Any
 
 from puzzlefs.builder import BuildOptions, source_date_epoch
 from puzzlefs.convert import ConvertOptions, SourceOptions, convert
@@ -97,7 +98,7 @@ class Bases:
         how = {
             "digest": digest,
             "platform": layer.platform.document(),
-            "form": [options.compression, options.mtime, options.all_root, source_date_epoch()],
+            "form": form_of(options),
         }
         name = ImageName(self.store.directory, _TAG + sha256(canonical(how)).hexdigest()[:16])
         with suppress(NotFoundError):
@@ -106,6 +107,8 @@ class Bases:
         chosen = ConvertOptions(
             source=SourceOptions(platform=layer.platform.document(), skopeo=_tls(layer.source, "--src-tls-verify")),
             compression=options.compression,
+            pack_size=options.pack_size,
+            frame_size=options.frame_size,
             mtime=options.mtime,
             all_root=options.all_root,
             jobs=options.jobs,
@@ -113,6 +116,12 @@ class Bases:
         )
         convert(source, name, chosen)
         return Image.open(name)
+
+
+def form_of(options: BuildOptions) -> dict[str, Any]:
+    """Return all that decides what becomes of a tree."""
+    fields = ("compression", "pack_size", "frame_size", "mtime", "all_root")
+    return {"epoch": source_date_epoch(), **{name: getattr(options, name) for name in fields}}
 
 
 def _tls(source: Source, option: str) -> list[str]:
