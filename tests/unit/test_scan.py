@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from puzzlefs.builder import build
 from puzzlefs.errors import SourceError, UsageError
 from puzzlefs.records import SOURCE, Kind, Times
 from puzzlefs.scan import MtimeRule, Scan, ScanOptions, scan
@@ -239,3 +240,17 @@ def test_attributes_of_host_are_left_out_by_name(tmp_path: Path) -> None:
     everything = found(tmp_path, drop_xattrs=(), sort_xattrs=False)[b"file"].xattrs
     assert [os.fsdecode(key) for key, _ in everything] == os.listxattr(tmp_path / "file")
     assert found(tmp_path, xattrs=())[b"file"].xattrs == []
+
+
+def test_times_far_away_still_tell_a_change(tmp_path: Path) -> None:
+    """A time that 64 bits of nanoseconds do not hold is kept; the row for the writer has it modulo 2^64."""
+    seconds = 14_000_000_000
+    (tmp_path / "file").write_bytes(b"")
+    os.utime(tmp_path / "file", (0, seconds))
+    if (tmp_path / "file").stat().st_mtime != seconds:
+        pytest.skip("the filesystem keeps no such time")
+    tree = scanned(tmp_path)
+
+    assert tree_of(tree.tree.vector())[b"file"].inode.mtime_sec == seconds
+    assert SOURCE.unpack(tree.sources)[3] % (1 << 64) == seconds * 10**9 % (1 << 64)
+    build(tmp_path, f"{tmp_path.parent}/oci:t")
