@@ -38,6 +38,9 @@ ScannedTree = tuple["Tree", bytes, bytes, list[bytes]]
 """(tree; paths of its files and their `records.SOURCE` rows, as `StreamWriter.run` takes them; mount points met)."""
 
 
+Range = tuple[int, int, int]
+
+
 class Index(Protocol):
     """An image's merged tree: what its layers, uppermost first, look like as one filesystem.
 
@@ -48,7 +51,9 @@ class Index(Protocol):
     directory.
     """
 
-    def __init__(self, rootfs: bytes) -> None: ...
+    def __init__(self, rootfs: bytes, users: Sequence[Range] = (), groups: Sequence[Range] = ()) -> None:
+        """Decode and merge. Owners inside ranges of (inside, outside, count) are shown as those outside, in
+        access control lists and file capabilities too, and others as 65534; without ranges as they are."""
 
     @property
     def inode_count(self) -> int:

@@ -106,13 +106,22 @@ def serve(
 
     try:
         report = (log or MessageLog(request.log)).write
-        opened = image or Image.open(request.image, request.verity)
+        opened = image or _opened(request)
         reader = opened.reader(request.verify, request.cache_size)
         load_server()(opened.index, reader, request, tell, report)
     except Exception:
         if not answering and request.fifo is not None:
             say(request.fifo, FAILED)
         raise
+
+
+def _opened(request: Request) -> Image:
+    image = Image.open(request.image, request.verity)
+    if request.owners is None:
+        return image
+    from puzzlefs.owners import Owners
+
+    return image.with_owners(Owners(*request.owners))
 
 
 def load_server() -> Callable[[Index, Reader, Request, Callable[[Mount | None], None], Reporter], None]:

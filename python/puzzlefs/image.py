@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from puzzlefs._native import Index, Reader
     from puzzlefs.extract import ExtractResult
+    from puzzlefs.owners import Owners
     from puzzlefs.verify import VerifyReport
     from puzzlefs.vfs import Filesystem
 
@@ -51,6 +52,7 @@ class Image:
     descriptor  the manifest's descriptor, as the index has it
     manifest    the manifest, its bytes checked against the descriptor's digest
     pinned      whether the caller gave the manifest's fs-verity digest
+    owners      whom files belong to, where that is not as the image says
     """
 
     def __init__(
@@ -62,6 +64,7 @@ class Image:
         self.content = content
         self.manifest = Manifest.parse(content)
         self.pinned = pinned
+        self.owners: Owners | None = None
         self._loading: Background | None = None
 
     open = _Open()
@@ -80,6 +83,12 @@ class Image:
         if digest is not None and verity != parse_verity(digest):
             raise IntegrityError(f"{parsed}: the manifest's fs-verity digest is not {digest.lower()}")
         return cls(parsed, store, descriptor, content, pinned=digest is not None)
+
+    def with_owners(self, owners: Owners) -> Image:
+        """Return the same image whose files belong to whom `owners` says."""
+        image = type(self)(self.name, self.store, self.descriptor, self.content, pinned=self.pinned)
+        image.owners = owners or None
+        return image
 
     @property
     def blobs(self) -> Path:
@@ -114,7 +123,9 @@ class Image:
         self._loading = Background(self._load_index)
 
     def _load_index(self) -> Index:
-        return native.Index(self.rootfs)
+        if self.owners is None:
+            return native.Index(self.rootfs)
+        return native.Index(self.rootfs, self.owners.users, self.owners.groups)
 
     def reader(self, verify: int | None = None, cache_size: int = CACHE_SIZE) -> Reader:
         """Return a reader of file contents.

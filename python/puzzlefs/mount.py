@@ -55,6 +55,7 @@ class Request:
     log         a file for messages; without it they go to the system's log, if there is one
     over        the fields of the overlay to lay over the image
     shared      whether other processes lay theirs over it
+    owners      ranges of users and of groups, where files do not belong to whom the image says
     """
 
     def __init__(
@@ -73,6 +74,7 @@ class Request:
         log: str | None,
         over: dict[str, Any] | None = None,
         shared: bool = False,
+        owners: Sequence[Sequence[Sequence[int]]] | None = None,
     ) -> None:
         self.image = image
         self.verity = verity
@@ -87,6 +89,7 @@ class Request:
         self.log = log
         self.over = over
         self.shared = shared
+        self.owners = owners
 
     @property
     def overlay(self) -> Overlay | None:
@@ -164,6 +167,7 @@ def mount(
             log=None if log is None else os.path.abspath(log),
             over=None if over is None else over.fields(),
             shared=shared,
+            owners=None if image.owners is None else (image.owners.users, image.owners.groups),
         )
         if native.FuseServer is None:
             _need_pyfuse3()

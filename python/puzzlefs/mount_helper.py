@@ -13,11 +13,13 @@ from collections.abc import Sequence
 from puzzlefs.errors import MountError, PuzzleFSError, UnsupportedError, UsageError
 from puzzlefs.image import CACHE_SIZE, VERIFY_ALWAYS, VERIFY_NEVER, VERIFY_ONCE, Image
 from puzzlefs.kernel_mount import is_known
+from puzzlefs.owners import Owners, parse_range
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import argparse
 
+    from puzzlefs._native import Range
     from puzzlefs.mount import Settings
 
 # mount(8): wrong call or no permission; a fault of the system; the mount itself failed.
@@ -79,6 +81,8 @@ class Options:
         self.digest: str | None = None
         self.persist: str | None = None
         self.writable = self.share = False
+        self.users: list[Range] = []
+        self.groups: list[Range] = []
         # What mount(8) calls its defaults, which it does not hand on. Others than root have no choice.
         self.mount = ["suid", "dev"] if os.geteuid() == 0 else []
         self.settings: Settings = {"cache_size": CACHE_SIZE, "fork": True}
@@ -101,6 +105,12 @@ class Options:
                 self.settings["verify"] = _choice(value)
             case "cache_size":
                 self.settings["cache_size"] = _size(value)
+            case "idmap":
+                self._add_range(value, self.users, self.groups)
+            case "uidmap":
+                self._add_range(value, self.users)
+            case "gidmap":
+                self._add_range(value, self.groups)
             case "workers":
                 self.settings["workers"] = _count(value)
             case "allow_other":
@@ -112,6 +122,14 @@ class Options:
             case _:
                 return False
         return True
+
+    def owners(self) -> Owners:
+        """Return whom files are to belong to. Raises `UsageError`."""
+        return Owners(self.users, self.groups)
+
+    def _add_range(self, value: str, *kinds: list[Range]) -> None:
+        for kind in kinds:
+            kind.append(parse_range(value))
 
     def _pass_on(self, word: str) -> bool:
         if word in _IGNORED or word.startswith(_IGNORED_PREFIXES):
@@ -145,7 +163,7 @@ def _mount(given: argparse.Namespace) -> None:
     options = Options(",".join(given.options), given.sloppy)
     if given.namespace is not None:
         _enter(given.namespace)
-    image = Image.open(given.spec, options.digest)
+    image = Image.open(given.spec, options.digest).with_owners(options.owners())
     if given.fake:
         return
     if options.writable:

@@ -114,6 +114,7 @@ def _key(image: Image, options: Sequence[str], settings: Settings) -> str:
         image.verity if image.pinned else None,
         settings.get("verify"),
         settings.get("allow_other"),
+        image.owners,
         sorted(options),
     ]
     return hashlib.sha256(repr(facts).encode()).hexdigest()[:32]

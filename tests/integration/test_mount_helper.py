@@ -65,14 +65,14 @@ def test_mount_by_type(system: System, kind: str) -> None:
     """Read-only, with rights for programs of the image unless denied, as mount(8) has it; umount(8) ends it."""
     done = system.run(
         f"mount -t {kind} $image $place -o ro,nosuid,nodev,nofail,x-foo=bar; cat $place/f; findmnt -n -o FSTYPE,OPTIONS $place;"
-        "umount $place; mount -t puzzlefs $image $place -o noatime,cache_size=1M,workers=2,verify=never;"
-        "findmnt -n -o VFS-OPTIONS $place; umount $place; findmnt $place || echo gone"
+        "umount $place; mount -t puzzlefs $image $place -o noatime,cache_size=1M,workers=2,verify=never,idmap=0:7:1;"
+        "stat -c %u:%g $place/f; findmnt -n -o VFS-OPTIONS $place; umount $place; findmnt $place || echo gone"
     )
     assert done.returncode == 0, done.stderr
     lines = done.stdout.split()
     assert lines[0] == "contentfuse.puzzlefs"
     assert lines[1].startswith("ro,nosuid,nodev,")
-    assert lines[2:] == ["ro,noatime", "gone"]
+    assert lines[2:] == ["7:7", "ro,noatime", "gone"]
 
 
 def test_writable_mount(system: System) -> None:
@@ -105,6 +105,7 @@ def test_line_of_fstab(system: System) -> None:
         ("workers=1000", 1, "1000 workers"),
         ("digest=12", 1, "'12' is not a fs-verity digest"),
         (f"digest={'0' * 64}", 32, "the manifest's fs-verity digest is not"),
+        ("idmap=0:0", 1, "'0:0' is not a map of owners"),
         ("remount", 2, "cannot be changed"),
         ("persist=/proc/x", 32, "/proc/x: No such file or directory"),
     ],

@@ -231,6 +231,22 @@ def test_sharing_has_a_process_of_its_own(image: str, place: Path) -> None:
         mount_writable(Image.open(image), place, share=True, foreground=True)
 
 
+def test_owners_are_shifted(image: str, place: Path, tmp_path: Path, backend_name: str) -> None:
+    """In the image and in what is copied up from it; each map is a mount of its own where mounts are shared."""
+    second = tmp_path / "second"
+    second.mkdir()
+    before = lowers()
+    puzzlefs("mount", "--share", "--idmap", "0:1000:10", image, place, backend=backend_name)
+    puzzlefs("mount", "--share", image, second, backend=backend_name)
+    assert len(set(lowers()) - set(before)) == 2
+    assert [(path.stat().st_uid, path.stat().st_gid) for path in (place, place / "f")] == [(1000, 1000)] * 2
+    assert second.stat().st_uid == 0
+    (place / "f").write_bytes(b"changed")
+    puzzlefs("umount", place, backend=backend_name)
+    puzzlefs("umount", second, backend=backend_name)
+    assert (place / "upper" / "f").stat().st_uid == 1000
+
+
 def test_names_that_overlays_have_to_escape(image: str, tmp_path: Path) -> None:
     strange = tmp_path / "a,b:c\\d e=f"
     strange.mkdir()

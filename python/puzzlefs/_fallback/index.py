@@ -6,6 +6,7 @@ import errno
 import os
 from bisect import bisect_left
 from collections import deque
+from collections.abc import Sequence
 from typing import Final
 
 from puzzlefs.errors import CorruptImageError
@@ -13,6 +14,7 @@ from puzzlefs.records import CHUNK, ENTRY, VERITY, XATTR, Kind
 from puzzlefs.rows import InodeRecord, Vector
 
 from .metadata import decode_rootfs
+from .owners import Owners, Range
 from .tables import check_unsigned, inode_record, inode_records, rows, text
 
 ROOT: Final = 1
@@ -23,7 +25,8 @@ Stat = tuple[int, int, int, int, int, int, int, int, int, int, int]
 class Index:
     """The merged tree of a rootfs blob; `puzzlefs._native.Index` says what each method promises."""
 
-    def __init__(self, rootfs: bytes) -> None:
+    def __init__(self, rootfs: bytes, users: Sequence[Range] = (), groups: Sequence[Range] = ()) -> None:
+        self._owners = Owners(users, groups)
         _, self._digests, verity, layers = decode_rootfs(rootfs)
         self._layers = [Vector(*layer) for layer in layers]
         self._verity: dict[bytes, bytes] = {}
@@ -130,8 +133,18 @@ class Index:
         if record.kind == Kind.DIR:
             links = 2 + sum(self._record(child).kind == Kind.DIR for _, child in self._children[ino])
         device = (record.first, record.amount) if record.kind in (Kind.CHR, Kind.BLK) else (0, 0)
-        owner = record.permissions, record.uid, record.gid
-        return ino, record.kind, *owner, record.mtime_sec, record.mtime_nsec, self._size(ino), links, *device
+        owner = self._owners.user(record.uid), self._owners.group(record.gid)
+        return (
+            ino,
+            record.kind,
+            record.permissions,
+            *owner,
+            record.mtime_sec,
+            record.mtime_nsec,
+            self._size(ino),
+            links,
+            *device,
+        )
 
     def lookup(self, parent: int, name: bytes) -> int:
         entries = self._directory(parent)
@@ -149,7 +162,8 @@ class Index:
     def xattrs(self, ino: int) -> list[tuple[bytes, bytes]]:
         layer, record = self._reached(ino)
         found = rows(layer.xattrs, XATTR, record.xattr_first, record.xattr_count)
-        return [(text(layer, row[0], row[2]), text(layer, row[1], row[3])) for row in found]
+        pairs = ((text(layer, row[0], row[2]), text(layer, row[1], row[3])) for row in found)
+        return [(key, self._owners.attribute(key, value)) for key, value in pairs]
 
     def symlink(self, ino: int) -> bytes:
         layer, record = self._reached(ino)

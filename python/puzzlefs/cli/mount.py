@@ -46,6 +46,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "-p", "--persist", metavar="DIR", help="where a writable mount keeps changes (default: upper in MOUNTPOINT)"
     )
     parser.add_argument(
+        "--idmap",
+        action="append",
+        default=[],
+        metavar="INSIDE:OUTSIDE:COUNT",
+        help="let files of so many users and groups of the image, from INSIDE on, belong to those from OUTSIDE on",
+    )
+    parser.add_argument(
         "--share", action="store_true", help="let writable mounts of the image use one read-only mount and page cache"
     )
     parser.add_argument("--workers", type=int, metavar="N", help="requests answered at a time (default: up to 4)")
@@ -86,9 +93,17 @@ def run(options: argparse.Namespace) -> int:
 
 def _opened(options: argparse.Namespace) -> Image:
     try:
-        return Image.open(options.image, options.digest)
+        image = Image.open(options.image, options.digest)
+        return _with_owners(image, options.idmap) if options.idmap else image
     except Exception:
         from puzzlefs.mount import say_failed
 
         say_failed(options.init_pipe)
         raise
+
+
+def _with_owners(image: Image, ranges: list[str]) -> Image:
+    from puzzlefs.owners import Owners, parse_range
+
+    owners = [parse_range(text) for text in ranges]
+    return image.with_owners(Owners(owners, owners))

@@ -14,6 +14,7 @@ use crate::error::{Error, Result};
 use crate::layout::Layout;
 use crate::merge::{Node, merge, position};
 use crate::metadata::Kind;
+use crate::owners::Owners;
 
 use crate::tables::{ChunkRow, EntryRow, InodeRow, Tables, Vector, VerityRow, rows};
 
@@ -87,6 +88,17 @@ impl Index {
             .map(|node| u128::from(index.file(node).size()));
         index.content_bytes = sizes.sum();
         Ok(index)
+    }
+
+    /// Shows everything as belonging to the owners that others are called elsewhere.
+    #[must_use]
+    pub fn shifted(mut self, owners: &Owners) -> Self {
+        if !owners.is_empty() {
+            for layer in &mut self.layers {
+                owners.shift(layer);
+            }
+        }
+        self
     }
 
     /// Returns how many inodes the root reaches, itself included.

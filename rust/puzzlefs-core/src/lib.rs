@@ -31,6 +31,8 @@ mod merge;
 pub mod message;
 pub mod metadata;
 pub mod object;
+#[cfg(feature = "alloc")]
+pub mod owners;
 pub mod pack;
 #[cfg(feature = "alloc")]
 mod segments;

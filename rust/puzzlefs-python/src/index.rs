@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use puzzlefs_core::index;
+use puzzlefs_core::owners::{Owners, Range};
 use puzzlefs_core::tables::Record;
 use puzzlefs_core::{Error, Result};
 use pyo3::prelude::*;
@@ -24,9 +25,19 @@ pub(crate) struct Index(pub(crate) Arc<index::Index>);
 #[pymethods]
 impl Index {
     #[new]
-    fn new(py: Python<'_>, rootfs: &Bound<'_, PyBytes>) -> PyResult<Self> {
+    #[pyo3(signature = (rootfs, users=Vec::new(), groups=Vec::new()))]
+    fn new(
+        py: Python<'_>,
+        rootfs: &Bound<'_, PyBytes>,
+        users: Vec<(u32, u32, u32)>,
+        groups: Vec<(u32, u32, u32)>,
+    ) -> PyResult<Self> {
         let rootfs = rootfs.as_bytes();
-        let index = detach(py, || index::Index::new(rootfs))?;
+        let owners = Owners {
+            users: ranges(users),
+            groups: ranges(groups),
+        };
+        let index = detach(py, || Ok(index::Index::new(rootfs)?.shifted(&owners)))?;
         Ok(Self(Arc::new(index)))
     }
 
@@ -127,4 +138,14 @@ impl Index {
 
 fn raised<T>(py: Python<'_>, result: Result<T>) -> PyResult<T> {
     result.map_err(|error: Error| raise(py, error))
+}
+
+/// Returns ranges of (inside, outside, count).
+fn ranges(numbers: Vec<(u32, u32, u32)>) -> Vec<Range> {
+    let range = |(inside, outside, count)| Range {
+        inside,
+        outside,
+        count,
+    };
+    numbers.into_iter().map(range).collect()
 }
