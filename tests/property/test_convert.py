@@ -17,6 +17,8 @@ from hypothesis import strategies as st
 
 from puzzlefs.builder import BuildOptions, build
 from puzzlefs.convert import LayerCompression, ReverseOptions, convert, convert_back
+from puzzlefs.convert.changes import TreeView, changes
+from puzzlefs.convert.tar_writer import tar_archive
 from puzzlefs.errors import PuzzleFSError
 from puzzlefs.image import Image
 from tests.described import described
@@ -118,6 +120,50 @@ def test_deltas_back_and_forth_are_the_same(versions: list[list[bytes]]) -> None
         convert_back(image, f"{home}/back:t")
         convert(f"{home}/back:t", f"{home}/store:again")
         assert described(image) == described(f"{home}/store:again")
+
+
+def layer_between(lower: Image, upper: Image) -> bytes:
+    """Return the archive of what turns one image into another."""
+    return b"".join(tar_archive(changes(TreeView(lower.index), TreeView(upper.index)), upper.reader(), []))
+
+
+@settings(max_examples=150)
+@given(LAYERS, st.lists(entries(), max_size=4))
+def test_a_layer_of_what_changed_is_all_that_it_takes(archives: list[bytes], changed: list[Any]) -> None:
+    """Upon the image below it gives the image above, whatever few entries are between them."""
+    with tempfile.TemporaryDirectory() as home:
+        try:
+            lower = converted(Path(home, "lower"), *archives)
+            upper = converted(Path(home, "upper"), *archives, layer(*changed))
+        except PuzzleFSError:
+            return
+        again = converted(Path(home, "again"), *archives, layer_between(lower, upper))
+        assert described(upper) == described(again)
+
+
+# Without content, files that are no links of each other are told apart by their names alone.
+LINKS: dict[str, tuple[list[Any], list[Any]]] = {
+    "one more name": ([file("a", b"")], [link("b", "a")]),
+    "one name less": ([file("a", b""), link("b", "a"), link("c", "a")], [file(".wh.b", b"")]),
+    "the first name less": ([file("a", b""), link("b", "a"), link("c", "a")], [file(".wh.a", b"")]),
+    "split": ([file("a", b""), link("b", "a"), link("c", "a")], [file("b", b"")]),
+    "split, the first": ([file("a", b""), link("b", "a"), link("c", "a")], [file("a", b"")]),
+    "another of the same content": ([file("a", b""), link("b", "a"), file("c", b"")], [link("b", "c")]),
+    "a directory instead": ([file("a", b""), link("b", "a")], [directory("b"), link("b/c", "a")]),
+    "a link to a link": ([symlink("a", "x"), file("x", b"")], [link("b", "a")]),
+}
+
+
+@pytest.mark.parametrize("name", LINKS)
+def test_hard_links_are_told_whole(tmp_path: Path, name: str) -> None:
+    """Which names are one file is right however their number changes."""
+    below, above = (layer(*part) for part in LINKS[name])
+    lower = converted(tmp_path / "lower", below)
+    upper = converted(tmp_path / "upper", below, above)
+
+    again = converted(tmp_path / "again", below, layer_between(lower, upper))
+
+    assert described(upper) == described(again)
 
 
 SOUND = layer(

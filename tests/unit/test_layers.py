@@ -5,11 +5,13 @@ from __future__ import annotations
 import io
 import tarfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from puzzlefs._native import Backend
 from puzzlefs.convert import ConvertOptions, convert
+from puzzlefs.convert.layer import LayerStream
 from puzzlefs.image import Image
 from puzzlefs.records import Kind
 from tests.layers import convert_into, converted, directory, entry, file, layer, link, paths, symlink
@@ -97,6 +99,24 @@ def test_a_hidden_name_may_be_what_another_needs(tmp_path: Path) -> None:
     assert content(image, "/x") == b"other"
     assert content(image, "/usr/bin/u") == b"through the link"
     assert content(image, "/bin/u") == b"a directory now"
+
+
+def test_each_layer_is_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where a name that is hidden lives on by a link from above; not where only the tree can tell."""
+    readings = []
+
+    def counted(self: LayerStream, *arguments: Any) -> None:
+        readings.append(self)
+        made(self, *arguments)
+
+    made = LayerStream.__init__
+    monkeypatch.setattr(LayerStream, "__init__", counted)
+    base = layer(file("a", b"shared"), link("y", "a"))
+
+    converted(tmp_path / "once", base, layer(link("b", "a"), file(".wh.a", b"")))
+    assert len(readings) == 2
+    converted(tmp_path / "twice", base, layer(file(".wh.a", b"")))
+    assert len(readings) == 5
 
 
 def test_hard_links_reach_over_layers(tmp_path: Path) -> None:

@@ -77,9 +77,8 @@ class _Archive(tarfile.TarFile):
 
     def next(self) -> tarfile.TarInfo | None:
         stream: Any = self.fileobj
-        # Some writers leave out even the padding of the last entry.
-        if not stream.skip_to(self.offset):
-            return None
+        # Some writers leave out even the padding of the last entry: then there is nothing to be read.
+        stream.skip_to(self.offset)
         stream.begin_entry()
         try:
             return self.tarinfo.fromtarfile(self)
