@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -14,7 +16,7 @@ import pytest
 from puzzlefs.image import Image
 from puzzlefs.oci import Platform
 from tests.described import described, differing
-from tests.layers import INDEX, put_json
+from tests.layers import INDEX, file, layer, put_json
 from tests.strategies import noise
 from tests.support import puzzlefs, requires_root
 from tools.registry import REGISTRY, serving
@@ -197,6 +199,24 @@ def test_a_registry_is_read_through_skopeo(layout: Path, whole: Image, tmp_path:
         puzzlefs("convert", "--reverse", "--tls-verify=false", f"{tmp_path}/store:t", f"docker://{address}/back:v")
         puzzlefs("convert", "--tls-verify=false", f"docker://{address}/back:v", f"{tmp_path}/store:again")
         assert differing(whole, f"{tmp_path}/store:again") == []
+
+
+def test_an_interrupted_conversion_leaves_nothing_but_blobs(tmp_path: Path) -> None:
+    """Told to stop while a layer comes, it does so at once: no image, nothing unfinished."""
+    command = [sys.executable, "-m", "puzzlefs", "convert", "-", f"{tmp_path}/store:t"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdin is not None and process.stderr is not None
+        process.stdin.write(layer(file("large", noise(5, 3_000_000)), end=b""))
+        process.stdin.flush()
+        blobs = tmp_path / "store/blobs/sha256"
+        deadline = time.monotonic() + 20
+        while time.monotonic() < deadline and not (blobs.is_dir() and os.listdir(blobs)):
+            time.sleep(0.02)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(20) == 130
+        assert process.stderr.read() == b"puzzlefs: interrupted\n"
+    assert sorted(os.listdir(tmp_path / "store/blobs")) == ["sha256"]
+    assert json.loads((tmp_path / "store/index.json").read_text())["manifests"] == []
 
 
 @pytest.fixture

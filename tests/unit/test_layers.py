@@ -172,10 +172,10 @@ def test_readers_tables_of_contents_are_no_files(tmp_path: Path) -> None:
     """What eStargz puts into a layer is for its own readers."""
     names = [".prefetch.landmark", ".no.prefetch.landmark", "stargz.index.json"]
 
-    assert paths(converted(tmp_path, layer(*map(file, names), file("etc/stargz.index.json")))) == [
-        "etc",
-        "etc/stargz.index.json",
-    ]
+    image = converted(tmp_path, layer(*map(file, names), file("etc/stargz.index.json", b"a file")))
+
+    assert paths(image) == ["etc", "etc/stargz.index.json"]
+    assert content(image, "/etc/stargz.index.json") == b"a file"
 
 
 @pytest.mark.parametrize("form", [tarfile.GNU_FORMAT, tarfile.USTAR_FORMAT, tarfile.PAX_FORMAT])

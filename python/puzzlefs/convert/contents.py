@@ -8,8 +8,9 @@ import threading
 from array import array
 from collections.abc import Iterable
 from contextlib import suppress
+from itertools import accumulate
 from types import TracebackType
-from typing import NamedTuple, Self
+from typing import Self
 
 from puzzlefs import constants, records
 from puzzlefs._native import StreamWriter
@@ -23,17 +24,24 @@ _BATCH = 128 * constants.KIB
 _END = b"\xff" * 8
 
 
-class Contents(NamedTuple):
+class Contents:
     """What was stored.
 
     blobs   the distinct blobs, in order of first use
-    files   for each file, in the order in which they were added, the chunks that cover its bytes
-    chunks  how many were cut
+    chunks  how many chunks were cut
     """
 
-    blobs: list[BlobRecord]
-    files: list[tuple[Chunk, ...]]
-    chunks: int
+    def __init__(self, tables: tuple[bytes, ...]) -> None:
+        blobs, self._rows, counts, stream, _ = tables
+        self.blobs = [BlobRecord(*row) for row in records.BLOB.iter_unpack(blobs)]
+        self.chunks = len(stream) // 4
+        self._ends = array("Q", accumulate(array("I", counts)))
+
+    def of(self, number: int) -> tuple[Chunk, ...]:
+        """Return the chunks that cover a file, by the number that `ContentWriter.add` gave it."""
+        first, end = self._ends[number - 1] if number else 0, self._ends[number]
+        rows = records.CHUNK.iter_unpack(self._rows[first * records.CHUNK.size : end * records.CHUNK.size])
+        return tuple((self.blobs[row].digest, flags, offset, length) for row, flags, offset, length in rows)
 
 
 class ContentWriter:
@@ -83,7 +91,7 @@ class ContentWriter:
         outcome = self._outcome[0]
         if isinstance(outcome, BaseException):
             raise outcome
-        return _unpack(outcome)
+        return Contents(outcome)
 
     def _run(self, reading: int) -> None:
         try:
@@ -115,14 +123,3 @@ class ContentWriter:
             os.close(self._pipe)
             self._pipe = -1
         self._thread.join()
-
-
-def _unpack(tables: tuple[bytes, ...]) -> Contents:
-    blobs = [BlobRecord(*row) for row in records.BLOB.iter_unpack(tables[0])]
-    rows = records.CHUNK.iter_unpack(tables[1])
-    chunks = [(blobs[row].digest, flags, offset, length) for row, flags, offset, length in rows]
-    files, start = [], 0
-    for count in array("I", tables[2]):
-        files.append(tuple(chunks[start : start + count]))
-        start += count
-    return Contents(blobs, files, len(tables[3]) // 4)

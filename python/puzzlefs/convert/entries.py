@@ -110,7 +110,7 @@ class LayerReader:
             entry = self._entry(number)
             if entry.path not in _TABLES_OF_CONTENTS:
                 yield entry
-            number += bool(entry.size)
+                number += bool(entry.size)
             self._skip_to(info.offset_data + (sum(size for _, size in self._extents()) if entry.size else 0))
             info = archive.next()
 

@@ -241,7 +241,7 @@ def _time(nanoseconds: int, rule: MtimeRule) -> tuple[int, int]:
 
 def _chunks(node: Node, united: United, contents: Contents) -> tuple[Chunk, ...]:
     entry = node.entry
-    return contents.files[united.places[node.layer][entry.number]] if entry.size else ()
+    return contents.of(united.places[node.layer][entry.number]) if entry.size else ()
 
 
 def _rootfs_descriptor(rootfs: bytes) -> Descriptor:

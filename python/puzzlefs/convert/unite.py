@@ -7,6 +7,7 @@ end, and a layer whose contents turn out to be wanted is read again.
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
 from typing import NamedTuple
@@ -17,6 +18,9 @@ from puzzlefs.convert.layer import LayerStream
 from puzzlefs.convert.tree import Tree
 from puzzlefs.errors import CorruptImageError
 from puzzlefs.records import Kind
+
+ABSENT = -1
+"""In place of a number: the content is not in the stream."""
 
 
 class Layer(NamedTuple):
@@ -35,10 +39,13 @@ class Layer(NamedTuple):
 
 
 class United(NamedTuple):
-    """The tree of all layers; for each layer, which file of the stream has the content of which entry."""
+    """The tree of all layers.
+
+    places  for each layer and each number of its entries, the number of the content's file in the stream, or `ABSENT`
+    """
 
     tree: Tree
-    places: list[dict[int, int]]
+    places: list[array[int]]
 
 
 def unite(layers: Sequence[Layer], writer: ContentWriter, report: Callable[[int], None]) -> United:
@@ -48,14 +55,15 @@ def unite(layers: Sequence[Layer], writer: ContentWriter, report: Callable[[int]
     """
     above = _Above()
     listed: list[list[Entry]] = [[] for _ in layers]
-    places: list[dict[int, int]] = [{} for _ in layers]
+    places = [array("q") for _ in layers]
     for number in reversed(range(len(layers))):
         before = sum(layer.size for layer in layers[number + 1 :])
         for entry, reader in _entries(layers[number]):
             report(before + reader.stored_size)
             listed[number].append(entry)
-            if entry.size and not entry.is_whiteout and not above.hides(entry.path):
-                places[number][entry.number] = writer.add(entry.size, reader.content())
+            if entry.size:
+                shown = not entry.is_whiteout and not above.hides(entry.path)
+                places[number].append(writer.add(entry.size, reader.content()) if shown else ABSENT)
         if number:
             above.add(listed[number])
     tree = Tree()
@@ -77,10 +85,10 @@ def _entries(layer: Layer) -> Iterable[tuple[Entry, LayerReader]]:
             raise CorruptImageError(f"{layer.what}: unpacked, its digest is {found}, not {layer.diff_id}")
 
 
-def _add_missing(layers: Sequence[Layer], tree: Tree, places: list[dict[int, int]], writer: ContentWriter) -> None:
+def _add_missing(layers: Sequence[Layer], tree: Tree, places: list[array[int]], writer: ContentWriter) -> None:
     wanted: dict[int, set[int]] = {}
     for node in tree.files():
-        if node.entry.number not in places[node.layer]:
+        if places[node.layer][node.entry.number] == ABSENT:
             wanted.setdefault(node.layer, set()).add(node.entry.number)
     for number in sorted(wanted, reverse=True):
         for entry, reader in _entries(layers[number]):
