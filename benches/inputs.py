@@ -39,8 +39,8 @@ COMMANDS = scenarios("build", "build-raw", "mount", "tar", "random", "extract")
 INPUTS = {
     chosen.name: chosen
     for chosen in (
-        Input("debian", trees.debian, PEERS, SCENARIOS, rounds=7, patience=25),
-        Input("duplicates", trees.duplicates, LARGE, OF_A_TREE, rounds=5, patience=50),
+        Input("debian", trees.debian, PEERS, SCENARIOS, rounds=5, patience=15),
+        Input("duplicates", trees.duplicates, LARGE, OF_A_TREE, rounds=3, patience=30),
         Input("fallback", trees.debian, BOTH, COMMANDS, rounds=3, patience=60),
         Input("quick", trees.small, QUICK, scenarios("build", "mount", "tar", "random"), rounds=3, patience=8),
     )
