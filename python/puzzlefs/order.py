@@ -7,7 +7,7 @@ that a reader sees, do not depend on it.
 from __future__ import annotations
 
 from array import array
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
 from enum import StrEnum
 from itertools import accumulate, groupby
 from typing import NamedTuple
@@ -54,28 +54,49 @@ class Arrangement(NamedTuple):
         return b"".join(rows), array("I", (found[place] for place in places)).tobytes()
 
 
-def by_package(root: bytes, paths: bytes, sources: bytes) -> Arrangement | None:
-    """Arrange files by the package that they belong to, and by path within it; files of none come last.
+class _Key(NamedTuple):
+    """What files lie together by: those read first, then packages by name, then files of none."""
 
-    None where the tree knows no packages. A package of at least `GROUP_SIZE_MIN` bytes is a group of its
-    own, smaller ones are groups with their neighbours: a rule that looks no further than that, so that a
-    changed package leaves the packs of others as they are.
+    is_later: bool
+    has_no_owner: bool = False
+    owner: bytes = b""
+
+
+def arrange(order: Order, first: Sequence[bytes], root: bytes, paths: bytes, sources: bytes) -> Arrangement | None:
+    """Arrange the files of the tree below `root`, given as `StreamWriter.run` takes them.
+
+    first  paths of files that come first, in this order: those that a program reads when it starts
+
+    The files of `first`, and each package of at least `GROUP_SIZE_MIN` bytes, are groups of their own; smaller
+    packages are groups with their neighbours. That rule looks no further, so a changed package leaves the
+    packs of others as they are. None where the order is that of the tree. Raises `SourceError` where what
+    the tree tells of packages cannot be read.
     """
-    owners = Owners(root)
-    keys = [(not owner, owner) for owner in map(owners.of, paths.split(b"\0")[:-1])]
-    if all(unowned for unowned, _ in keys):
+    names = paths.split(b"\0")[:-1]
+    ranks = {path: rank for rank, path in reversed([*enumerate(first)])}
+    owners = Owners(root) if order is Order.PACKAGE else None
+    keys = [_key(name, ranks, owners) for name in names]
+    if not first and len(set(keys)) <= 1:
         return None
     sizes = [row[0] for row in SOURCE.iter_unpack(sources)]
-    files = array("I", sorted(range(len(keys)), key=keys.__getitem__))
+    places = [ranks.get(name, number) for number, name in enumerate(names)]
+    files = array("I", sorted(range(len(names)), key=lambda number: (keys[number], places[number])))
     return Arrangement(files, array("I", _group_starts(files, keys.__getitem__, sizes)))
 
 
-def _group_starts(files: Sequence[int], key: Callable[[int], object], sizes: Sequence[int]) -> Iterator[int]:
-    """Yield where a large run of files with one key begins, and where one has ended."""
+def _key(name: bytes, ranks: Container[bytes], owners: Owners | None) -> _Key:
+    if name in ranks:
+        return _Key(is_later=False)
+    owner = owners.of(name) if owners else b""
+    return _Key(True, not owner, owner)
+
+
+def _group_starts(files: Sequence[int], key: Callable[[int], _Key], sizes: Sequence[int]) -> Iterator[int]:
+    """Yield where a group begins that is read first or large, and where one has ended."""
     place, after_large = 0, False
-    for _, run in groupby(files, key):
+    for known, run in groupby(files, key):
         numbers = list(run)
-        is_large = sum(sizes[number] for number in numbers) >= GROUP_SIZE_MIN
+        is_large = not known.is_later or sum(sizes[number] for number in numbers) >= GROUP_SIZE_MIN
         if place and (is_large or after_large):
             yield place
         place, after_large = place + len(numbers), is_large

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from puzzlefs.constants import GROUP_SIZE_MIN
 from puzzlefs.errors import SourceError
-from puzzlefs.order import Arrangement, by_package
+from puzzlefs.order import Arrangement, Order, arrange
 from puzzlefs.packages import Owners
 from puzzlefs.records import CHUNK, SOURCE
 
@@ -36,9 +36,12 @@ def debian(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def arranged(root: Path, sizes: dict[str, int]) -> Arrangement | None:
+def arranged(
+    root: Path, sizes: dict[str, int], order: Order = Order.PACKAGE, first: tuple[bytes, ...] = ()
+) -> Arrangement | None:
     paths = b"".join(os.fsencode(name) + b"\0" for name in sizes)
-    return by_package(os.fsencode(root), paths, b"".join(SOURCE.pack(size, 0, 0, 0, 0) for size in sizes.values()))
+    sources = b"".join(SOURCE.pack(size, 0, 0, 0, 0) for size in sizes.values())
+    return arrange(order, first, os.fsencode(root), paths, sources)
 
 
 def test_files_of_a_package_stand_together_and_those_of_none_last(debian: Path) -> None:
@@ -57,6 +60,22 @@ def test_a_large_package_is_a_group_and_small_ones_stay_with_their_neighbours(de
 
     assert found
     assert found.groups.tolist() == [2, 3]
+
+
+def test_files_that_are_read_first_come_first_as_a_group(debian: Path) -> None:
+    sizes = dict.fromkeys(["own", "usr/bin/ay", "usr/bin/bee", "usr/share/x"], 1)
+    first = (b"usr/share/x", b"absent", b"own", b"usr/share/x")
+
+    found = arranged(debian, sizes, first=first)
+    by_path = arranged(debian, sizes, Order.PATH, first)
+
+    assert found and by_path
+    assert (found.files.tolist(), found.groups.tolist()) == ([3, 0, 1, 2], [2])
+    assert (by_path.files.tolist(), by_path.groups.tolist()) == ([3, 0, 1, 2], [2])
+
+
+def test_path_order_is_the_tree_s_own(debian: Path) -> None:
+    assert arranged(debian, dict.fromkeys(["usr/bin/ay", "usr/bin/bee"], 1), Order.PATH) is None
 
 
 def test_a_tree_without_packages_keeps_its_order(tmp_path: Path) -> None:
