@@ -12,7 +12,8 @@ from benches.rows import KIB, MIB
 from puzzlefs._native import native
 
 AVERAGES = (MIB // 4, MIB // 2, MIB, 2 * MIB, 4 * MIB, 8 * MIB)
-FRAMES = (128 * KIB, 256 * KIB, 512 * KIB, MIB)
+# The largest frames hold whole packs, but for the greatest.
+FRAMES = (128 * KIB, 256 * KIB, 512 * KIB, MIB, 16 * MIB)
 TAG = "bench"
 
 
@@ -65,16 +66,16 @@ DEFAULT = Images(None)
 
 
 def grid() -> Iterator[Images]:
-    """Yield every average with every frame policy, the default one too."""
+    """Yield every average with every size of frames."""
     for average in AVERAGES:
-        for frames in (None, *FRAMES):
+        for frames in FRAMES:
             yield Images(average, frames)
 
 
 def variants() -> Iterator[Images]:
     """Yield what else is tried: orders of the stream, and reuse."""
-    yield from (Images(None, order=order) for order in ("path", "package"))
-    yield from (Images(average, order="path") for average in AVERAGES)
+    yield Images(None, order="path")
+    yield from (Images(average, 512 * KIB, "path") for average in AVERAGES)
     yield Images(None, reuse=True)
 
 

@@ -12,7 +12,7 @@ from benches.packs.candidates import AVERAGES, CANDIDATES, CHUNKS, FRAMES, Image
 from benches.packs.kept import Kept, Topic
 from benches.packs.report import SHOWN
 from benches.plot import pyplot
-from benches.rows import MIB
+from benches.rows import KIB, MIB
 
 COLOURS = ("#8a8a8a", "#b5552b", "#d99a6c", "#9467bd", "#6fa8dc", "#6a9f58", "#444444", "#b58900")
 
@@ -55,7 +55,7 @@ def averages(panels: Any, series: Topic) -> None:
     """Draw sizes and blobs by the average of packs, a line for each frame policy."""
     titles = ("first image, MB", "all updates, MB", "blobs of the first image")
     for number, (axes, title) in enumerate(zip(panels, titles, strict=True)):
-        for frames, order in [*((size, None) for size in (None, *FRAMES)), (None, "path")]:
+        for frames, order in [*((size, None) for size in FRAMES), (512 * KIB, "path")]:
             names = [Images(average, frames, order).name for average in AVERAGES]
             points = [
                 (average / MIB, measure(series[name])[number])
@@ -78,7 +78,7 @@ def measure(values: dict[str, list[float]]) -> tuple[float, float, float]:
 def reads(panels: Any, found: Topic) -> None:
     """Draw seconds by the average of packs, a line for each frame policy."""
     for axes, what in zip(panels, ("build", "tar", "random"), strict=True):
-        for frames in (None, *FRAMES):
+        for frames in FRAMES:
             names = [Images(average, frames).name for average in AVERAGES]
             points = [
                 (average / MIB, median(found[name][what]))
@@ -94,11 +94,9 @@ def reads(panels: Any, found: Topic) -> None:
         finish(axes)
 
 
-def policy(frames: int | None, order: str | None) -> str:
+def policy(frames: int, order: str | None) -> str:
     """Return how a line is called."""
-    if order:
-        return f"by {order}"
-    return f"frames of {short(frames)}" if frames else "frames by content"
+    return f"frames of {short(frames)}" + (f", by {order}" if order else "")
 
 
 def plot_line(axes: Any, points: list[tuple[float, float]], label: str, *, dashed: bool = False) -> None:

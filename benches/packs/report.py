@@ -6,10 +6,10 @@ from collections.abc import Iterator, Sequence
 from statistics import median
 
 from benches.packs import states
-from benches.packs.candidates import AVERAGES, CANDIDATES, CHUNKS, DEFAULT, FRAMES, Images, short
+from benches.packs.candidates import AVERAGES, CANDIDATES, CHUNKS, DEFAULT, Images
 from benches.packs.kept import Kept, Topic
 from benches.report import table
-from benches.rows import MIB
+from benches.rows import KIB, MIB
 
 SHOWN = ("chunks", "default", "default-reuse", "default-path", "squashfs", "erofs", "tar", "casync")
 READS = {"build": "build", "find": "`find -ls`", "tar": "read everything", "random": "1,000 random files"}
@@ -115,7 +115,7 @@ def is_in_grid(peer: object) -> bool:
 
 def orders(kept: Kept) -> str:
     """Return the sizes by path order, for each average, beside the default order."""
-    names = [Images(average, order=order).name for average in AVERAGES for order in (None, "path")]
+    names = [Images(average, 512 * KIB, order).name for average in AVERAGES for order in (None, "path")]
     return sizes(kept, [CHUNKS.name, *names])
 
 
@@ -144,8 +144,3 @@ def large(kept: Kept) -> str:
         unit = units.get(what, "s")
         body.append([what, f"{value / scale.get(unit, 1):,.{0 if unit != 's' else 2}f} {unit}".strip()])
     return table(["", ""], body)
-
-
-def frame_titles() -> list[str]:
-    """Return the frame policies: the default's, then fixed sizes."""
-    return ["by content", *(short(frames) for frames in FRAMES)]
