@@ -236,13 +236,19 @@ class StreamWriter(Protocol):
     ) -> None: ...
 
     def run(
-        self, paths: bytes, sources: bytes, trace: bytes | None = None, horizon: int = 0
+        self,
+        paths: bytes,
+        sources: bytes,
+        trace: bytes | None = None,
+        horizon: int = 0,
+        groups: bytes | None = None,
     ) -> tuple[bytes, bytes, bytes, bytes, bytes]:
         """Store files, in stream order.
 
         paths    their paths relative to root, each with a zero byte after it
         sources  their `records.SOURCE` rows
         trace    what an earlier run returned; anything else counts as none
+        groups   u32 numbers of files, ascending, at which the stream is cut and a pack begins
         horizon  ns since the epoch; the new trace tells no file that changed then or later
 
         Returns (blobs, chunks, counts, stream, trace):

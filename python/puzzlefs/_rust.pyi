@@ -130,7 +130,12 @@ class StreamWriter:
         pack_size: int = 0,
     ) -> StreamWriter: ...
     def run(
-        self, paths: bytes, sources: bytes, trace: bytes | None = None, horizon: int = 0
+        self,
+        paths: bytes,
+        sources: bytes,
+        trace: bytes | None = None,
+        horizon: int = 0,
+        groups: bytes | None = None,
     ) -> tuple[bytes, bytes, bytes, bytes, bytes]: ...
     def run_pipe(self, fd: int) -> tuple[bytes, bytes, bytes, bytes, bytes]: ...
     def cancel(self) -> None: ...

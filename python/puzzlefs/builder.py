@@ -15,6 +15,7 @@ from puzzlefs.durability import Durability
 from puzzlefs.errors import UsageError
 from puzzlefs.names import ImageName, check_tag, is_digest
 from puzzlefs.oci import EMPTY_CONFIG, EMPTY_DESCRIPTOR, Descriptor, Manifest, Platform, canonical
+from puzzlefs.order import Arrangement, Order, arrange
 from puzzlefs.records import Times
 from puzzlefs.rootfs import Base
 from puzzlefs.runtime_config import RuntimeConfig, config_document
@@ -47,6 +48,8 @@ class BuildOptions(NamedTuple):
     pack_size    bytes before compression that a pack of chunks has on average, 256 KiB to 8 MiB; 0 makes
                  each chunk a blob, as the original's profile always does
     frame_size   bytes before compression in a frame of a compressed blob; 0 means 512 KiB in packs, else 64
+    order        of the files in the stream; None means `package` where there are packs, else `path`
+    first        paths of files, relative to the root, that come first: those read when a program starts
     mtime        "auto" (clamp where SOURCE_DATE_EPOCH is set, else keep), "keep", "clamp", "none", or seconds
     scan         what of the tree is taken; None means all but the host's own attributes, or for the
                  original's profile all
@@ -62,6 +65,8 @@ class BuildOptions(NamedTuple):
     compression: bool = False
     pack_size: int = 0
     frame_size: int = 0
+    order: Order | None = None
+    first: Sequence[bytes] = ()
     mtime: str | int = "auto"
     scan: ScanOptions | None = None
     all_root: bool = False
@@ -216,8 +221,17 @@ class Build:
             jobs=self.options.jobs,
             sync=self.sync,
         )
+        arrangement = self.arrangement(files)
         trace = self.cache.load() if self.cache else b""
-        return store_stream(writer, files.paths, files.sources, self.progress, trace, horizon)
+        return store_stream(writer, files.paths, files.sources, self.progress, trace, horizon, arrangement)
+
+    def arrangement(self, files: Files) -> Arrangement | None:
+        """Return the order of the stream; the original's is always that of the tree."""
+        if self.upstream:
+            return None
+        order = self.options.order or (Order.PACKAGE if self.form.pack_size else Order.PATH)
+        root = os.path.realpath(os.fsencode(self.rootfs))
+        return arrange(order, self.options.first, root, files.paths, files.sources)
 
     def keep(self, trace: bytes) -> None:
         """Keep the stream's trace; a build is no worse for a cache that cannot be written."""

@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from puzzlefs import constants, records
 from puzzlefs._native import StreamWriter, native
+from puzzlefs.order import Arrangement
 from puzzlefs.rows import BlobRecord
 
 NO_COMPRESSION, UPSTREAM_COMPRESSION, FRAME_COMPRESSION = 0, 1, 2
@@ -70,18 +71,26 @@ def store_stream(
     report: Callable[[Progress], None] | None,
     trace: bytes = b"",
     horizon: int = 0,
+    arrangement: Arrangement | None = None,
 ) -> Stream:
     """Store the contents of files as one stream; `report` is called a few times a second.
 
-    The other arguments are those of `StreamWriter.run`.
+    The files come in the order of the tree, and go into the stream as `arrangement` says; None for the
+    order of the tree. The other arguments are those of `StreamWriter.run`.
     """
+    groups = b""
+    if arrangement:
+        paths, sources = arrangement.paths(paths), arrangement.sources(sources)
+        groups = arrangement.groups.tobytes()
     total = sum(row[0] for row in records.SOURCE.iter_unpack(sources))
     blobs, chunks, counts, order, left = _watch(
         writer,
-        lambda: writer.run(paths, sources, trace, horizon),
+        lambda: writer.run(paths, sources, trace, horizon, groups),
         lambda: Progress(*writer.progress(), total),
         report,
     )
+    if arrangement:
+        chunks, counts = arrangement.restored(chunks, counts)
     distinct = [BlobRecord(*row) for row in records.BLOB.iter_unpack(blobs)]
     return Stream(distinct, chunks, counts, array("I", order), left, Progress(*writer.progress(), total))
 

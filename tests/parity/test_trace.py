@@ -86,7 +86,7 @@ def test_what_is_no_trace_is_no_help(backends: Backends, tree: Path, tmp_path: P
     trace = first[4]
     other = make_writer(backends.rust, tree, tmp_path, FRAMES).run(*files, None, LATER)[4]
     row = len(trace) - 4
-    bad = [b"", b"PZTRACE2", trace[:-1], trace + b"\0", other, trace[:row] + b"\xff" * 4, trace[:56] + trace[80:]]
+    bad = [b"", b"PZTRACE3", trace[:-1], trace + b"\0", other, trace[:row] + b"\xff" * 4, trace[:64] + trace[88:]]
     (tree / "file0").unlink()
     for backend in backends:
         for content in bad:

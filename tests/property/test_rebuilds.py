@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import tempfile
 import time
+from array import array
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -60,10 +61,14 @@ def change(tree: Path, kind: str, name: str, *rest: object) -> None:
         os.utime(path, ns=(0, status.st_mtime_ns))
 
 
-def run(backend: Backend, tree: Path, home: Path, form: Form, trace: bytes) -> tuple[tuple[bytes, ...], set[str]]:
+def run(
+    backend: Backend, tree: Path, home: Path, form: Form, trace: bytes, groups: Sequence[int]
+) -> tuple[tuple[bytes, ...], set[str]]:
     """Store a tree's files in `home`; return the tables, and the names of all blobs there."""
     home.mkdir(exist_ok=True)
-    tables = make_writer(backend, tree, home, *form).run(*plan(tree), trace, LATER)
+    tables = make_writer(backend, tree, home, *form).run(
+        *plan(tree), trace, LATER, array("I", sorted(groups)).tobytes()
+    )
     return tables, set(os.listdir(home / "blobs"))
 
 
@@ -72,9 +77,14 @@ def run(backend: Backend, tree: Path, home: Path, form: Form, trace: bytes) -> t
     files=st.dictionaries(names, contents, max_size=12),
     rounds=st.lists(changes, min_size=1, max_size=3),
     form=st.sampled_from([(0, 0), (2, 0), (0, PACK_SIZE_MIN), (2, PACK_SIZE_MIN)]),
+    groups=st.lists(st.lists(st.integers(0, 13), max_size=3), min_size=4, max_size=4),
 )
 def test_a_trace_changes_nothing_but_the_work(
-    files: dict[str, bytes], rounds: Sequence[Sequence[tuple[str, str]]], form: Form, backends: Backends
+    files: dict[str, bytes],
+    rounds: Sequence[Sequence[tuple[str, str]]],
+    form: Form,
+    groups: Sequence[Sequence[int]],
+    backends: Backends,
 ) -> None:
     """Tables, the next trace and the blobs are those of a build that knows nothing."""
     with tempfile.TemporaryDirectory() as name:
@@ -83,16 +93,17 @@ def test_a_trace_changes_nothing_but_the_work(
         for path, content in files.items():
             (tree / path).write_bytes(content)
         traces = [
-            run(backend, tree, home / f"kept{number}", form, b"")[0][4] for number, backend in enumerate(backends)
+            run(backend, tree, home / f"kept{number}", form, b"", groups[3])[0][4]
+            for number, backend in enumerate(backends)
         ]
         assert traces[0] == traces[1]
         for number, steps in enumerate(rounds):
             time.sleep(0.01)  # beyond the tick of the clock in which the files were read
             for step in steps:
                 change(tree, *step)
-            fresh, blobs = run(backends.rust, tree, home / f"fresh{number}", form, b"")
+            fresh, blobs = run(backends.rust, tree, home / f"fresh{number}", form, b"", groups[number])
             for kept, backend in enumerate(backends):
-                tables, stored = run(backend, tree, home / f"kept{kept}", form, traces[kept])
+                tables, stored = run(backend, tree, home / f"kept{kept}", form, traces[kept], groups[number])
                 traces[kept] = tables[4]
 
                 assert tables == fresh

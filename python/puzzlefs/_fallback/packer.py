@@ -59,14 +59,17 @@ class _Open:
 class Packer:
     """Takes the chunks of a stream one after another.
 
+    groups  where in the stream groups of files begin: no pack goes on there
     blobs   one for each pack, in order of first use
     chunks  the distinct ones in order of first use; `blob` is the number of the pack
     stream  for each chunk its row there
     """
 
-    def __init__(self, form: Form, store: BlobDirectory, plan: Plan) -> None:
+    def __init__(self, form: Form, store: BlobDirectory, plan: Plan, groups: Sequence[int]) -> None:
         self._form, self._store, self._plan = form, store, plan
         self._rule = PackRule(form.pack_size) if form.pack_size else None
+        self._groups = set(groups)
+        self._at = 0
         self._rows: dict[bytes, int] = {}
         self._open: _Open | None = None
         self.blobs: list[BlobRecord] = []
@@ -76,6 +79,9 @@ class Packer:
 
     def add(self, item: Item) -> None:
         """Take the next chunk of the stream."""
+        if self._open and self._at in self._groups:
+            self._close(self._open)
+        self._at += item.length
         row = self._rows.setdefault(item.content, len(self.chunks))
         self.stream.append(row)
         if row < len(self.chunks):

@@ -1,12 +1,13 @@
 """Which chunks of a stream are known from the trace of an earlier one.
 
 A cut depends only on the bytes since the cut before it, and on how many follow up to the largest
-size of a chunk. So where the stream has a cut at which the earlier one had one too, and the same
+size of a chunk or to the end of the group. So where the stream has a cut at which the earlier one had one too, and the same
 bytes follow, the chunk that follows is the same.
 """
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -33,11 +34,17 @@ class _Span:
 class Plan:
     """The known chunks of a stream. It is asked about ever later positions.
 
+    groups     where in the stream groups of files begin
     directory  of the blobs
     """
 
     def __init__(
-        self, trace: Trace, files: Sequence[TraceFile], is_stored: Callable[[BlobRecord], bool], directory: bytes
+        self,
+        trace: Trace,
+        files: Sequence[TraceFile],
+        groups: Sequence[int],
+        is_stored: Callable[[BlobRecord], bool],
+        directory: bytes,
     ) -> None:
         self._trace = trace
         self._stored = [is_stored(blob) for blob in trace.blobs]
@@ -50,6 +57,7 @@ class Plan:
         self._chunks = {start: number for number, start in enumerate(trace.positions()[:-1])}
         self._earlier_total = sum(file.size for file in trace.files)
         self._total = sum(file.size for file in files)
+        self._groups = groups
         self._passed = 0
 
     def chunk_at(self, at: int) -> TraceChunk | None:
@@ -64,9 +72,14 @@ class Plan:
         known = self._trace.chunks[self._trace.stream[number]]
         if not self._stored[known.blob]:
             return None
-        same_reach = min(self._earlier_total - earlier, CHUNK_MAX) == min(self._total - at, CHUNK_MAX)
+        reach = _reach(self._groups, at, self._total)
+        same_reach = reach == _reach(self._trace.groups, earlier, self._earlier_total)
         inside = earlier + known.length <= span.earlier + span.length
         return known if same_reach and inside else None
+
+    def group_end(self, at: int) -> int | None:
+        """Return where the group of files that goes on at `at` ends; None where it is the last one."""
+        return _group_end(self._groups, at)
 
     def blob_of(self, contents: Sequence[bytes]) -> BlobRecord | None:
         """Return the stored blob that holds exactly the chunks of these SHA-256, if there is one."""
@@ -89,6 +102,17 @@ class Plan:
                 return span
             self._passed += 1
         return None
+
+
+def _group_end(groups: Sequence[int], at: int) -> int | None:
+    number = bisect_right(groups, at)
+    return groups[number] if number < len(groups) else None
+
+
+def _reach(groups: Sequence[int], at: int, total: int) -> int:
+    """Return how many bytes from `at` on can tell where the next cut is."""
+    end = _group_end(groups, at)
+    return min(total if end is None else min(end, total), at + CHUNK_MAX) - at
 
 
 def _whole(trace: Trace) -> dict[int, tuple[bytes, ...]]:

@@ -36,8 +36,8 @@ class Stream:
             self._number = bisect_right(self._starts, position) - 1
             self._reach(self._number, position)
 
-    def pieces(self) -> Iterator[bytes]:
-        """Yield the bytes from the position on."""
+    def pieces(self, end: int | None) -> Iterator[bytes]:
+        """Yield the bytes from the position on up to `end`, at which a file ends; None for all."""
         while not self.is_over:
             number = self._number
             offset = self._position - self._starts[number]
@@ -47,3 +47,5 @@ class Stream:
                 yield piece
             self._number += 1
             self._reach(self._number, self._position)
+            if self._position == end:
+                return

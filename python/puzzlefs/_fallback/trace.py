@@ -1,10 +1,10 @@
 """What a build leaves for the next one of the same tree: the *trace* of its stream.
 
-A header (`_HEADER`: `PZTRACE2`, kind of compression, frame size, pack size, number of files, blobs,
-distinct chunks and chunks), then for each file with content, in stream order, its identity and size;
+A header (`_HEADER`: `PZTRACE3`, kind of compression, frame size, pack size, number of files, blobs,
+distinct chunks, chunks and group starts), then for each file with content, in stream order, its identity and size;
 for each blob its `records.BLOB` row; for each distinct chunk its SHA-256, row of its blob, length,
 and offset in the blob's uncompressed bytes; for each chunk in stream order, u32 row of the distinct
-chunk.
+chunk; u64 position of each group's start but the first.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from puzzlefs.rows import BlobRecord
 
 from .source import SourceRow
 
-_MAGIC = b"PZTRACE2"
-_HEADER = Struct("<8sIIQQQQQ")
+_MAGIC = b"PZTRACE3"
+_HEADER = Struct("<8sIIQQQQQQ")
 _CHUNK = Struct("<32sIIQ")
 _FILE = Struct("<16sQ")
 _NANO = 1_000_000_000
@@ -48,19 +48,26 @@ class TraceChunk(NamedTuple):
 
 
 class Trace(NamedTuple):
-    """The trace of a stream: its files with content, its blobs, its distinct chunks, the row of each chunk."""
+    """The trace of a stream.
+
+    files   those with content
+    chunks  the distinct ones
+    stream  the row of each chunk
+    groups  where groups of files but the first begin
+    """
 
     files: list[TraceFile]
     blobs: list[BlobRecord]
     chunks: list[TraceChunk]
     stream: list[int]
+    groups: list[int]
 
     def positions(self) -> list[int]:
         """Return where each chunk starts in the stream, and its end."""
         return list(accumulate((self.chunks[row].length for row in self.stream), initial=0))
 
 
-NO_TRACE: Final = Trace([], [], [], [])
+NO_TRACE: Final = Trace([], [], [], [], [])
 
 
 def trace_file(path: bytes, row: SourceRow, horizon: int) -> TraceFile:
@@ -85,8 +92,8 @@ def read_trace(content: bytes, form: tuple[int, int, int]) -> Trace:
 
 
 def _parse(content: bytes, form: tuple[int, int, int]) -> Trace:
-    magic, *found, files, blobs, chunks, stream = _HEADER.unpack_from(content)
-    widths = [(files, _FILE.size), (blobs, BLOB.size), (chunks, _CHUNK.size), (stream, 4)]
+    magic, *found, files, blobs, chunks, stream, groups = _HEADER.unpack_from(content)
+    widths = [(files, _FILE.size), (blobs, BLOB.size), (chunks, _CHUNK.size), (stream, 4), (groups, 8)]
     ends = list(accumulate((count * width for count, width in widths), initial=_HEADER.size))
     if magic != _MAGIC or tuple(found) != form or ends[-1] != len(content):
         raise ValueError("not a trace of such blobs")
@@ -96,6 +103,7 @@ def _parse(content: bytes, form: tuple[int, int, int]) -> Trace:
         [BlobRecord(*row) for row in BLOB.iter_unpack(tables[1])],
         [TraceChunk(*row) for row in _CHUNK.iter_unpack(tables[2])],
         [row for (row,) in iter_unpack("<I", tables[3])],
+        [start for (start,) in iter_unpack("<Q", tables[4])],
     )
 
 
@@ -110,6 +118,8 @@ def _is_consistent(trace: Trace) -> bool:
             return False
     if not all(row < len(trace.chunks) for row in trace.stream):
         return False
+    if trace.groups != sorted(trace.groups):
+        return False
     return sum(file.size for file in trace.files) == sum(trace.chunks[row].length for row in trace.stream)
 
 
@@ -120,6 +130,7 @@ def write_trace(trace: Trace, form: tuple[int, int, int]) -> bytes:
     pieces += [BLOB.pack(*blob) for blob in trace.blobs]
     pieces += [_CHUNK.pack(*chunk) for chunk in trace.chunks]
     pieces.append(pack(f"<{len(trace.stream)}I", *trace.stream))
+    pieces.append(pack(f"<{len(trace.groups)}Q", *trace.groups))
     return b"".join(pieces)
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
-from struct import pack
+from itertools import accumulate
+from struct import iter_unpack, pack
 from threading import Event
 
 from puzzlefs.constants import FRAME_SIZE_LIMIT, PACK_SIZE_MAX, PACK_SIZE_MIN
@@ -65,7 +66,12 @@ class StreamWriter:
         return now.files, now.bytes_read, now.chunks, now.repeated, now.written, now.distinct
 
     def run(
-        self, paths: bytes, sources: bytes, trace: bytes | None = None, horizon: int = 0
+        self,
+        paths: bytes,
+        sources: bytes,
+        trace: bytes | None = None,
+        horizon: int = 0,
+        groups: bytes | None = None,
     ) -> tuple[bytes, bytes, bytes, bytes, bytes]:
         self._start()
         names = paths.split(b"\0")
@@ -73,11 +79,12 @@ class StreamWriter:
             raise ValueError("as many paths as source rows are needed")
         rows = [SourceRow(*row) for row in SOURCE.iter_unpack(sources)]
         files = trace_files(names, rows, horizon)
+        starts = _group_starts(rows, groups or b"")
         with SourceRoot(self._root) as root, BlobDirectory(*self._directories) as store:
 
             def stored(trace: Trace) -> Trace:
-                plan = Plan(trace, files, store.holds, self._directories[0])
-                return self._store(_chunks(Stream(root, names, rows, self._reach), plan), plan, store)
+                plan = Plan(trace, files, starts, store.holds, self._directories[0])
+                return self._store(_chunks(Stream(root, names, rows, self._reach), plan), plan, store, starts)
 
             try:
                 found = stored(read_trace(trace or b"", self._form))
@@ -85,14 +92,16 @@ class StreamWriter:
                 # A blob of the earlier build is not what it was: its bytes are read from the files.
                 self._progress = _Progress()
                 found = stored(NO_TRACE)
-        return *_tables(found, [row.size for row in rows]), write_trace(found._replace(files=files), self._form)
+        return *_tables(found, [row.size for row in rows]), write_trace(
+            found._replace(files=files, groups=starts), self._form
+        )
 
     def run_pipe(self, fd: int) -> tuple[bytes, bytes, bytes, bytes, bytes]:
         self._start()
         pipe = Pipe(fd, self._reach)
         with BlobDirectory(*self._directories) as store:
-            plan = Plan(NO_TRACE, [], store.holds, self._directories[0])
-            found = self._store(chunks(pipe.pieces()), plan, store)
+            plan = Plan(NO_TRACE, [], [], store.holds, self._directories[0])
+            found = self._store(chunks(pipe.pieces()), plan, store, [])
         return *_tables(found, pipe.sizes), b""
 
     def _start(self) -> None:
@@ -100,8 +109,10 @@ class StreamWriter:
             raise RuntimeError("a stream writer runs once")
         self._started = True
 
-    def _store(self, cut: Iterator[bytes | TraceChunk], plan: Plan, store: BlobDirectory) -> Trace:
-        packer = Packer(self._form, store, plan)
+    def _store(
+        self, cut: Iterator[bytes | TraceChunk], plan: Plan, store: BlobDirectory, groups: Sequence[int]
+    ) -> Trace:
+        packer = Packer(self._form, store, plan, groups)
         for chunk in cut:
             self._check_cancelled()
             packer.add(_item(chunk))
@@ -137,6 +148,18 @@ def _checked_form(compression: int, frame_size: int, pack_size: int) -> Form:
     return Form(compression, frame_size if compression == FRAMES else 0, pack_size)
 
 
+def _group_starts(rows: Sequence[SourceRow], groups: bytes) -> list[int]:
+    """Return where in the stream groups begin, given by their first files; a group without content is none."""
+    if len(groups) % 4:
+        raise ValueError("groups are not ascending u32 numbers")
+    firsts = [first for (first,) in iter_unpack("<I", groups)]
+    if firsts != sorted(firsts):
+        raise ValueError("groups are not ascending u32 numbers")
+    ends = list(accumulate((row.size for row in rows), initial=0))
+    starts = {ends[min(first, len(rows))] for first in firsts}
+    return sorted(starts - {0})
+
+
 def _item(chunk: bytes | TraceChunk) -> Item:
     if isinstance(chunk, TraceChunk):
         return Item(chunk.content, chunk.length, None)
@@ -153,7 +176,7 @@ def _chunks(stream: Stream, plan: Plan) -> Iterator[bytes | TraceChunk]:
         stream.seek(at)
         if stream.is_over:
             return
-        for chunk in chunks(stream.pieces()):
+        for chunk in chunks(stream.pieces(plan.group_end(at))):
             yield chunk
             at += len(chunk)
             if plan.chunk_at(at):
@@ -169,7 +192,8 @@ def _numbered(packer: Packer) -> Trace:
         numbers.append(rows.setdefault((blob.digest, blob.flags), len(blobs)))
         if numbers[-1] == len(blobs):
             blobs.append(blob)
-    return Trace([], blobs, [chunk._replace(blob=numbers[chunk.blob]) for chunk in packer.chunks], packer.stream)
+    stored = [chunk._replace(blob=numbers[chunk.blob]) for chunk in packer.chunks]
+    return Trace([], blobs, stored, packer.stream, [])
 
 
 def _tables(stored: Trace, sizes: Sequence[int]) -> tuple[bytes, bytes, bytes, bytes]:

@@ -7,7 +7,7 @@ import argparse
 import json
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -18,6 +18,7 @@ from puzzlefs.cli.arguments import add_config_arguments, add_mtime_argument, mti
 from puzzlefs.durability import Durability
 from puzzlefs.errors import UsageError
 from puzzlefs.oci import Platform
+from puzzlefs.order import Order
 from puzzlefs.scan import ScanOptions
 from puzzlefs.stream import Progress
 
@@ -117,6 +118,14 @@ def _add_tree_arguments(parser: argparse.ArgumentParser) -> None:
     xattrs.add_argument("--no-xattrs", action="store_true", help="no extended attributes")
     xattrs.add_argument("--xattr", action="append", metavar="GLOB", help="only these (default: all but the host's own)")
     group.add_argument("--all-root", action="store_true", help="everything belongs to user and group 0")
+    group.add_argument(
+        "--order",
+        choices=[*Order],
+        help="what lies together: the files of a package, or of a directory (default: package, without packs path)",
+    )
+    group.add_argument(
+        "--first", metavar="FILE", help="paths, one a line: what a program reads when it starts, to lie together"
+    )
 
 
 def run(options: argparse.Namespace) -> int:
@@ -148,6 +157,8 @@ def _options(options: argparse.Namespace) -> BuildOptions:
     return BuildOptions(
         profile=Profile(options.profile),
         base=options.base,
+        order=Order(options.order) if options.order else None,
+        first=_lines(options.first),
         mtime=mtime(options.mtime),
         scan=_scan_options(options, upstream),
         all_root=options.all_root,
@@ -170,6 +181,16 @@ def _size(text: str, option: str, least: int, greatest: int) -> int:
             f"{option}: {text} is not 0, nor from {least // constants.KIB}K to {greatest // constants.MIB}M"
         )
     return size
+
+
+def _lines(name: str | None) -> Sequence[bytes]:
+    if name is None:
+        return ()
+    try:
+        with open(name, "rb") as file:
+            return [line.strip(b"/") for line in file.read().split(b"\n")]
+    except OSError as error:
+        raise UsageError(f"--first: {name}: {error.strerror}") from None
 
 
 def cache_directory(options: argparse.Namespace) -> str | None:

@@ -60,6 +60,7 @@ pub fn assemble(
     stored.divide(&packer.stream, &chunks, sizes);
     let trace = Trace {
         files: Vec::new(),
+        groups: Vec::new(),
         blobs: stored.blobs.clone(),
         chunks,
         stream: packer.stream,

@@ -107,7 +107,18 @@ impl<'a, 'b, I: Input> Cutter<'a, 'b, I> {
         let mut ranges = Vec::new();
         let mut end = 0;
         let mut known = false;
-        while let Some(length) = next_chunk(&self.block.bytes()[end..self.filled], hasty, last) {
+        loop {
+            let left = self.plan.group_end(self.at) - self.at;
+            let ends = left <= (self.filled - end) as u64;
+            let filled = if ends {
+                end + left as usize
+            } else {
+                self.filled
+            };
+            let rest = &self.block.bytes()[end..filled];
+            let Some(length) = next_chunk(rest, hasty, last || ends) else {
+                break;
+            };
             ranges.push(end..end + length);
             end += length;
             self.note(length as u32);

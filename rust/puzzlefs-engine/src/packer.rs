@@ -65,6 +65,9 @@ pub struct Packer<'a> {
     known: &'a Known,
     progress: &'a Progress,
     queue: Option<Sender<Part>>,
+    /// Where in the stream groups of files begin that it has not come to, and where it is.
+    groups: &'a [u64],
+    at: u64,
     early: BTreeMap<usize, Item>,
     /// How many chunks there are, and whether they are all of the stream.
     end: Option<(usize, bool)>,
@@ -79,10 +82,11 @@ pub struct Packer<'a> {
 }
 
 impl<'a> Packer<'a> {
-    /// Makes a packer that hands parts to `queue`.
+    /// Makes a packer that hands parts to `queue`. No pack goes on where a group of files begins.
     pub fn new(
         form: &'a Form,
         known: &'a Known,
+        groups: &'a [u64],
         progress: &'a Progress,
         queue: Sender<Part>,
     ) -> Self {
@@ -91,6 +95,8 @@ impl<'a> Packer<'a> {
             known,
             progress,
             queue: Some(queue),
+            groups,
+            at: 0,
             early: BTreeMap::new(),
             end: None,
             rows: HashMap::new(),
@@ -160,6 +166,13 @@ impl<'a> Packer<'a> {
     }
 
     fn add(&mut self, item: Item) {
+        if let Some((start, rest)) = self.groups.split_first()
+            && *start == self.at
+        {
+            self.groups = rest;
+            self.close();
+        }
+        self.at += u64::from(item.length);
         let next = self.chunks.len() as u32;
         let row = *self.rows.entry(item.content).or_insert(next);
         self.stream.push(row);

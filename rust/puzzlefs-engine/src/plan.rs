@@ -1,7 +1,7 @@
 //! Which chunks of a stream are known from the trace of an earlier one.
 //!
 //! A cut depends only on the bytes since the cut before it, and on how many follow up to the largest
-//! size of a chunk. So where the stream has a cut at which the earlier one had one too, and the same
+//! size of a chunk or to the end of the group. So where the stream has a cut at which the earlier one had one too, and the same
 //! bytes follow, the chunk that follows is the same.
 
 use std::collections::HashMap;
@@ -25,6 +25,8 @@ struct Span {
 /// The known chunks of a stream. It is asked about ever later positions.
 pub struct Plan<'a> {
     known: &'a Known,
+    /// Where groups of files begin.
+    groups: &'a [u64],
     spans: Vec<Span>,
     /// Where each chunk of the earlier stream starts, and its end.
     starts: Vec<u64>,
@@ -34,8 +36,9 @@ pub struct Plan<'a> {
 }
 
 impl<'a> Plan<'a> {
-    /// Compares the files of a stream, those with content, with the trace of an earlier one.
-    pub fn new(known: &'a Known, files: &[TraceFile]) -> Self {
+    /// Compares the files of a stream, those with content, with the trace of an earlier one. Groups
+    /// of files begin at the positions `groups`, ascending.
+    pub fn new(known: &'a Known, files: &[TraceFile], groups: &'a [u64]) -> Self {
         let trace = known.trace();
         let lengths = trace
             .stream
@@ -44,6 +47,7 @@ impl<'a> Plan<'a> {
         let add = |total: u64, file: &TraceFile| total.saturating_add(file.size);
         Self {
             known,
+            groups,
             spans: spans(&trace.files, files),
             starts: positions(lengths),
             total: files.iter().fold(0, add),
@@ -57,10 +61,16 @@ impl<'a> Plan<'a> {
         let earlier = at.checked_sub(span.start)? + span.earlier;
         let number = self.starts.binary_search(&earlier).ok()?;
         let end = *self.starts.get(number + 1)?;
-        let left = self.starts.last()? - earlier;
-        let same_reach = left.min(CHUNK_MAX as u64) == (self.total - at).min(CHUNK_MAX as u64);
+        let reach = |from: u64, end: u64| (end - from).min(CHUNK_MAX as u64);
+        let group_end = group_end(&self.known.trace().groups, earlier).min(*self.starts.last()?);
+        let same_reach = reach(earlier, group_end) == reach(at, self.group_end(at).min(self.total));
         let inside = end <= span.earlier.saturating_add(span.length);
         (same_reach && inside).then(|| self.known.chunk(number))?
+    }
+
+    /// Returns where the group of files that goes on at `at` ends; the last one has no end.
+    pub fn group_end(&self, at: u64) -> u64 {
+        group_end(self.groups, at)
     }
 
     /// Tells whether known bytes begin before `end`: then reading less may be enough.
@@ -78,6 +88,11 @@ impl<'a> Plan<'a> {
         }
         self.spans.get(self.passed).copied()
     }
+}
+
+fn group_end(groups: &[u64], at: u64) -> u64 {
+    let next = groups.partition_point(|&start| start <= at);
+    groups.get(next).copied().unwrap_or(u64::MAX)
 }
 
 /// Returns where parts of these lengths start, and where the last one ends.

@@ -1,10 +1,10 @@
 //! What a build leaves for the next one of the same tree: the *trace* of its stream.
 //!
-//! Little-endian, without padding: the eight bytes `PZTRACE2` and the [`Form::header`]; u64 number of
-//! files, of blobs, of distinct chunks, of all chunks. Then for each file with content, in stream
+//! Little-endian, without padding: the eight bytes `PZTRACE3` and the [`Form::header`]; u64 number of
+//! files, of blobs, of distinct chunks, of all chunks, of group starts. Then for each file with content, in stream
 //! order, its identity (16 bytes) and u64 size; for each blob its [`BlobRow`]; for each distinct chunk
 //! its SHA-256, u32 row of its blob, u32 length, u64 offset in the blob's uncompressed bytes; for each
-//! chunk in stream order, u32 row of the distinct chunk.
+//! chunk in stream order, u32 row of the distinct chunk; u64 position of each group's start but the first.
 
 use puzzlefs_core::Digest;
 use puzzlefs_core::digest::Sha256;
@@ -13,7 +13,7 @@ use puzzlefs_core::tables::{BlobRow, COMPRESSED, Record as _, SourceRow};
 
 use crate::form::Form;
 
-const MAGIC: &[u8; 8] = b"PZTRACE2";
+const MAGIC: &[u8; 8] = b"PZTRACE3";
 const NANO: i64 = 1_000_000_000;
 
 /// Names a path together with all that the system said of its file: a changed file has another.
@@ -54,6 +54,8 @@ pub struct Trace {
     pub chunks: Vec<TraceChunk>,
     /// For each chunk in stream order its row in `chunks`.
     pub stream: Vec<u32>,
+    /// Where in the stream its groups but the first begin.
+    pub groups: Vec<u64>,
 }
 
 impl TraceChunk {
@@ -114,20 +116,24 @@ impl Trace {
 
     fn parse(bytes: &[u8], form: &Form) -> Option<Self> {
         let mut rest = bytes.strip_prefix(MAGIC)?.strip_prefix(&form.header())?;
-        let mut counts = [0; 4];
+        let mut counts = [0; 5];
         for count in &mut counts {
             *count = usize::try_from(number(&mut rest)?).ok()?;
         }
-        let [files, blobs, chunks, stream] = counts;
+        let [files, blobs, chunks, stream, groups] = counts;
         let files = table(&mut rest, files, 24)?;
         let blobs = table(&mut rest, blobs, BlobRow::SIZE)?;
         let chunks = table(&mut rest, chunks, TraceChunk::SIZE)?;
         let stream = table(&mut rest, stream, 4)?;
+        let groups = table(&mut rest, groups, 8)?;
         let trace = Self {
             files: files.map(read_file).collect::<Option<_>>()?,
             blobs: blobs.map(BlobRow::read).collect::<Option<_>>()?,
             chunks: chunks.map(TraceChunk::read).collect::<Option<_>>()?,
             stream: stream.map(read_row).collect::<Option<_>>()?,
+            groups: groups
+                .map(|mut row| number(&mut row))
+                .collect::<Option<_>>()?,
         };
         rest.is_empty().then_some(trace)
     }
@@ -142,6 +148,7 @@ impl Trace {
             && self.chunks.iter().all(|chunk| self.is_stored(chunk))
             && total.is_some()
             && total == sum(lengths)
+            && self.groups.is_sorted()
     }
 
     fn is_stored(&self, chunk: &TraceChunk) -> bool {
@@ -167,6 +174,7 @@ impl Trace {
             self.blobs.len(),
             self.chunks.len(),
             self.stream.len(),
+            self.groups.len(),
         ];
         for count in counts {
             bytes.extend_from_slice(&(count as u64).to_le_bytes());
@@ -179,6 +187,9 @@ impl Trace {
         self.chunks.iter().for_each(|chunk| chunk.write(&mut bytes));
         for row in &self.stream {
             bytes.extend_from_slice(&row.to_le_bytes());
+        }
+        for start in &self.groups {
+            bytes.extend_from_slice(&start.to_le_bytes());
         }
         bytes
     }
@@ -252,6 +263,7 @@ mod tests {
             blobs: vec![blob],
             chunks: vec![chunk],
             stream: vec![0, 0],
+            groups: vec![4],
         }
     }
 
@@ -274,7 +286,7 @@ mod tests {
 
     #[test]
     fn contradictions_make_it_worthless() {
-        let spoil: [fn(&mut Trace); 8] = [
+        let spoil: [fn(&mut Trace); 9] = [
             |trace| trace.files[0].size = 9,
             |trace| trace.files[0].size = u64::MAX,
             |trace| trace.stream[1] = 1,
@@ -286,6 +298,7 @@ mod tests {
                 trace.files[0].size = 0;
             },
             |trace| trace.blobs[0].flags = 2,
+            |trace| trace.groups = vec![4, 3],
         ];
         for spoil in spoil {
             let mut trace = trace();

@@ -76,6 +76,8 @@ impl StreamWriter {
 
     /// Stores the files `paths`, relative to the root, which must be what `rows` say.
     ///
+    /// `groups` are numbers of files, ascending, at which the stream is cut and a pack begins.
+    ///
     /// `trace` is what an earlier run gave, or anything else, which is no help; of files that changed
     /// at `horizon` (nanoseconds since the epoch) or later the new trace says nothing.
     ///
@@ -86,6 +88,7 @@ impl StreamWriter {
         &self,
         paths: &[impl AsRef<[u8]>],
         rows: &[SourceRow],
+        groups: &[u32],
         trace: &[u8],
         horizon: i64,
     ) -> Result<Stored> {
@@ -96,11 +99,12 @@ impl StreamWriter {
         let root = SourceRoot::open(&options.root)?;
         let directory = BlobDirectory::open(&options.blobs, &options.temporary, options.sync)?;
         let files = files(paths, rows, horizon);
+        let groups = group_starts(rows, groups);
         let store = |trace| {
             let known = Known::new(trace, &directory);
-            let plan = Plan::new(&known, &files);
+            let plan = Plan::new(&known, &files, &groups);
             let stream = Stream::new(&root, paths, rows, &self.progress);
-            let (packer, cut) = self.store(stream, plan, &known, &directory);
+            let (packer, cut) = self.store(stream, plan, &known, &groups, &directory);
             assemble(packer, cut, rows.iter().map(|row| row.size))
         };
         let result = match store(Trace::read(trace, &options.form)) {
@@ -112,7 +116,7 @@ impl StreamWriter {
             result => result,
         };
         let (mut stored, mut trace) = result?;
-        trace.files = files;
+        (trace.files, trace.groups) = (files, groups);
         stored.trace = trace.write(&options.form);
         Ok(stored)
     }
@@ -127,8 +131,8 @@ impl StreamWriter {
         let directory = BlobDirectory::open(&options.blobs, &options.temporary, options.sync)?;
         let known = Known::new(Trace::default(), &directory);
         let mut stream = Pipe::new(pipe, &self.progress);
-        let plan = Plan::new(&known, &[]);
-        let (packer, cut) = self.store(&mut stream, plan, &known, &directory);
+        let plan = Plan::new(&known, &[], &[]);
+        let (packer, cut) = self.store(&mut stream, plan, &known, &[], &directory);
         Ok(assemble(packer, cut, stream.into_sizes())?.0)
     }
 
@@ -138,12 +142,13 @@ impl StreamWriter {
         stream: impl Input,
         plan: Plan<'_>,
         known: &'a Known,
+        groups: &'a [u64],
         directory: &BlobDirectory,
     ) -> (Packer<'a>, Result<()>) {
         let options = &self.options;
         let blobs = Blobs::new(&known.digests(), &options.blobs, Verify::Once);
         let (part_sender, parts) = crossbeam_channel::unbounded();
-        let packer = Packer::new(&options.form, known, &self.progress, part_sender);
+        let packer = Packer::new(&options.form, known, groups, &self.progress, part_sender);
         let shared = Shared {
             directory,
             known: &blobs,
@@ -184,6 +189,23 @@ impl StreamWriter {
         }
         Ok(())
     }
+}
+
+/// Returns where in the stream groups begin, given by their first files; a group without content is none.
+fn group_starts(rows: &[SourceRow], groups: &[u32]) -> Vec<u64> {
+    let (mut at, mut next) = (0_u64, 0);
+    let mut starts: Vec<u64> = Vec::new();
+    for &first in groups {
+        let first = (first as usize).min(rows.len());
+        for row in rows.get(next..first).unwrap_or_default() {
+            at = at.saturating_add(row.size);
+        }
+        next = next.max(first);
+        if at > starts.last().copied().unwrap_or(0) {
+            starts.push(at);
+        }
+    }
+    starts
 }
 
 /// Returns what a trace says of the files with content.

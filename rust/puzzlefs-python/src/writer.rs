@@ -75,7 +75,7 @@ impl StreamWriter {
     }
 
     /// Store the files `paths` (relative to root, stream order) with `records.SOURCE` rows.
-    #[pyo3(signature = (paths, sources, trace=None, horizon=0))]
+    #[pyo3(signature = (paths, sources, trace=None, horizon=0, groups=None))]
     fn run<'py>(
         &self,
         py: Python<'py>,
@@ -83,15 +83,23 @@ impl StreamWriter {
         sources: PyBackedBytes,
         trace: Option<PyBackedBytes>,
         horizon: i64,
+        groups: Option<PyBackedBytes>,
     ) -> PyResult<Tables<'py>> {
         self.start()?;
+        let groups = split_numbers(groups.as_deref().unwrap_or(b""))?;
         let (paths, rows) = split_paths(&paths)
             .zip(SourceRow::unpack(&sources))
             .filter(|(paths, rows)| rows.len() == paths.len())
             .ok_or_else(|| PyValueError::new_err("as many paths as source rows are needed"))?;
         let tables = detach(py, || {
             self.engine
-                .run(&paths, &rows, trace.as_deref().unwrap_or(b""), horizon)
+                .run(
+                    &paths,
+                    &rows,
+                    &groups,
+                    trace.as_deref().unwrap_or(b""),
+                    horizon,
+                )
                 .map(pack)
         })?;
         Ok(tables.map(|table| PyBytes::new(py, &table)).into())
@@ -152,6 +160,18 @@ fn split_paths(paths: &[u8]) -> Option<Vec<&[u8]>> {
             .split(|&byte| byte == 0)
             .collect(),
     )
+}
+
+/// Returns the numbers in a buffer of u32, which ascend.
+fn split_numbers(table: &[u8]) -> PyResult<Vec<u32>> {
+    let (rows, rest) = table.as_chunks();
+    let numbers: Vec<u32> = rows.iter().map(|row| u32::from_le_bytes(*row)).collect();
+    if rest.is_empty() && numbers.is_sorted() {
+        return Ok(numbers);
+    }
+    Err(PyValueError::new_err(
+        "groups are not ascending u32 numbers",
+    ))
 }
 
 /// Returns where packs end; `None` where there are none.

@@ -85,7 +85,7 @@ impl Scratch {
     }
 
     pub fn run(&self, writer: &StreamWriter, rows: &[SourceRow]) -> Result<Stored> {
-        writer.run(&self.paths, rows, b"", 0)
+        writer.run(&self.paths, rows, &[], b"", 0)
     }
 
     /// Whether nothing unfinished is left.
