@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
+import sys
+import sysconfig
+import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -20,7 +24,7 @@ from puzzlefs.image import Image
 from puzzlefs.store import Store
 from puzzlefs.verify_store import verify_store
 from tests.described import differing
-from tests.mounts import requires_fuse
+from tests.mounts import NOBODY, PACKAGES, requires_fuse, with_open_device
 from tests.support import requires_root, run_puzzlefs
 
 BUSYBOX = shutil.which("busybox")
@@ -241,3 +245,171 @@ def test_imports(project: Project) -> None:
     assert project.content("a", "tree/link") == "x"
     assert [project.content("b", f"tmp/{name}") for name in ("file", "tree/link")] == ["file", "x"]
     assert project.content("b", "remote") == "remote"
+
+
+KINDS = """
+made:
+  from: {type: scratch}
+  imports: [{path: archive.tar, dest: /archive.tar}]
+  build_only: true
+unpacked:
+  from: {type: tar, url: 'stacker://made/archive.tar'}
+  environment: {A: b}
+  labels: {l: '1.10'}
+  volumes: [/data]
+  working_dir: /in
+  runtime_user: '7'
+  annotations: {k: v}
+  full_command: run it
+  os: linux
+  arch: arm64
+again:
+  from: {type: built, tag: unpacked}
+"""
+
+
+def test_bases_and_configs(project: Project) -> None:
+    """Nothing, an archive, another layer; what a config says, and what the next one inherits."""
+    (project.home / "in").mkdir()
+    (project.home / "in/file").write_text("content")
+    run("tar", "-C", project.home, "-cf", project.home / "archive.tar", "in")
+    project.build(KINDS)
+    assert [tag for tag, _ in Store.open(project.store).tags() if not tag.startswith("stacker-base-")] == [
+        "unpacked",
+        "again",
+    ]
+    image, again = project.image("unpacked"), project.image("again")
+    assert image.open("in/file").read() == b"content"
+    assert image.config is not None and again.config is not None
+    assert image.config["architecture"] == "arm64"
+    config = image.config["config"]
+    assert config.pop("Env")[1:] == ["A=b"]
+    assert config == {
+        "Entrypoint": ["run", "it"],
+        "Labels": {"l": "1.10"},
+        "Volumes": {"/data": {}},
+        "WorkingDir": "/in",
+        "User": "7",
+    }
+    assert image.manifest.annotations["k"] == "v"
+    assert "Entrypoint" not in again.config["config"] and again.config["config"]["Labels"] == {"l": "1.10"}
+
+
+def test_a_step_that_fails(project: Project) -> None:
+    """One sentence after what the script says; layers before it are built, no tag, nothing mounted or left."""
+    text = HELLO + "bad:\n  from: {type: built, tag: hello-stacker}\n  run: exit 7\n"
+    project.build(text, code=1)
+    assert project.said.splitlines()[-1] == "puzzlefs: bad: the script failed with exit code 7"
+    assert "bad" not in dict(Store.open(project.store).tags())
+    assert verify_store(project.store).problems == []
+
+
+def test_links_of_the_base_lead_nowhere_else(project: Project) -> None:
+    """A file is copied to where its path leads inside the image."""
+    outside = project.home / "outside"
+    outside.mkdir()
+    (project.home / "file").write_text("x")
+    project.build(
+        f"a:\n  from: {{type: oci, url: BASE}}\n  run: mkdir -p .{outside}; ln -s {outside} /way\n"
+        "b:\n  from: {type: built, tag: a}\n  imports: [{path: file, dest: /way/}]\n  run: ls /way\n"
+    )
+    assert os.listdir(outside) == []
+    assert project.content("b", f"{outside}/file".lstrip("/")) == "x"
+
+
+def test_a_killed_build_leaves_nothing_mounted_or_running(project: Project) -> None:
+    """Mounts and processes of a step end with whoever started it, however that ends."""
+    file = project.home / "stacker.yaml"
+    marker = f"{os.getpid()}999"
+    file.write_text(f"a:\n  from: {{type: oci, url: '{project.base}'}}\n  run: exec sleep {marker}\n")
+    words = [sys.executable, "-m", "puzzlefs", "build", "-f", file, project.store]
+    environment = {**os.environ, "XDG_CACHE_HOME": str(project.home / "cache")}
+    with subprocess.Popen([*map(str, words)], env=environment, stderr=subprocess.DEVNULL) as process:
+        eventually(lambda: bool(commands(marker)))
+        process.send_signal(signal.SIGKILL)
+    eventually(lambda: not commands(marker) and not commands(str(project.home)))
+    assert [mount for mount in mountinfo.mounts() if str(project.home).encode() in mount.mountpoint] == []
+    project.build(HELLO)
+    assert verify_store(project.store).problems == []
+
+
+def commands(word: str) -> list[bytes]:
+    """Return the command lines of processes that have a word in them."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            line = (process / "cmdline").read_bytes()
+            if word.encode() in line and int(process.name) != os.getpid():
+                found.append(line)
+    return found
+
+
+def eventually(fact: Callable[[], bool]) -> None:
+    """Wait for a fact, ten seconds at most."""
+    end = time.monotonic() + 10
+    while not fact():
+        assert time.monotonic() < end
+        time.sleep(0.02)
+
+
+DEBIAN = "/usr/bin/python3"
+"""A Python that other users may run: this one may be in a home directory that is closed to them."""
+
+
+@pytest.mark.skipif(not os.path.exists(DEBIAN), reason="no Python that other users may run")
+@pytest.mark.parametrize("granted", [False, True], ids=["one number", "many numbers"])
+def test_without_root(granted: bool, project: Project) -> None:
+    """An ordinary user builds as root of a namespace; with numbers of their own, for others too."""
+    if granted and shutil.which("newuidmap") is None:
+        pytest.skip("needs newuidmap (uidmap)")
+    with tempfile.TemporaryDirectory() as public:
+        os.chmod(public, 0o755)
+        home = Path(public, "home")
+        home.mkdir()
+        shutil.copytree(project.base.rpartition(":")[0], home / "layout")
+        owner = "chown 3:4 /made" if granted else "true"
+        text = f"a:\n  from: {{type: oci, url: 'layout:base'}}\n  run: id -u > /made; {owner}\n"
+        (home / "stacker.yaml").write_text(text)
+        run("chown", "-R", f"{NOBODY}:{NOBODY}", home)
+        user = ["setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups"]
+        words = [DEBIAN, "-P", "-m", "puzzlefs", "build", "-f", home / "stacker.yaml", home / "store"]
+        libraries = os.pathsep.join([PACKAGES, sysconfig.get_paths()["platlib"]])
+        environment = {"PATH": os.environ["PATH"], "PYTHONPATH": libraries, "HOME": str(home), "TMPDIR": str(home)}
+        with subordinates(granted):
+            command = [*with_open_device(Path(public)), *user, *map(str, words)]
+            done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+        if "ModuleNotFoundError" in done.stderr or "Permission denied: '/" in done.stderr:
+            pytest.skip("the package is where other users do not get")
+        assert done.returncode == 0, done.stderr
+        assert ("only root has a number here" in done.stderr) == (not granted)
+        image = Image.open(f"{home}/store:a")
+        assert image.open("made").read() == b"0\n"
+        assert image.index.stat(image.resolve("made"))[3:5] == ((3, 4) if granted else (0, 0))
+        assert os.listdir(home / "store/blobs") == ["sha256"]
+
+
+@contextmanager
+def subordinates(granted: bool) -> Iterator[None]:
+    """Let the user without rights have numbers for a while, or none."""
+    tables = [Path("/etc/subuid"), Path("/etc/subgid")]
+    before = [table.read_text() if table.exists() else "" for table in tables]
+    line = f"{NOBODY}:700000:65536\n" if granted else ""
+    try:
+        for table, text in zip(tables, before, strict=True):
+            table.write_text(text + line)
+        yield
+    finally:
+        for table, text in zip(tables, before, strict=True):
+            table.write_text(text)
+
+
+def test_without_bubblewrap(project: Project) -> None:
+    """Said in one sentence, before anything is mounted for good."""
+    path = project.home / "bin"
+    path.mkdir()
+    for name in ("skopeo", "sh"):
+        (path / name).symlink_to(str(shutil.which(name)))
+    project.build(HELLO, code=7, PATH=str(path))
+    assert project.said.splitlines()[-1] == (
+        "puzzlefs: running a step needs bubblewrap: install the package 'bubblewrap'"
+    )

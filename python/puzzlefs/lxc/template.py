@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import shlex
+import shutil
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -37,6 +38,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
+def _found(helper: list[str]) -> list[str]:
+    """Return a command with the program's path: hooks have a search path of their own."""
+    return [shutil.which(helper[0]) or helper[0], *helper[1:]] if helper else helper
+
+
 def create(options: argparse.Namespace) -> None:
     """Make a container. Raises `PuzzleFSError` or `OSError`; then LXC removes what there is."""
     if not (options.name and options.path and options.rootfs):
@@ -49,7 +55,7 @@ def create(options: argparse.Namespace) -> None:
         options.username,
         options.password,
     )
-    helper = shlex.split(options.mount_helper) if options.mount_helper else command()
+    helper = _found(shlex.split(options.mount_helper)) if options.mount_helper else command()
     # Other helpers know no digests; ours is told the very manifest that is seen now.
     name = fetch.tagged_name(image) if options.mount_helper else fetch.pinned_name(image)
     upper = os.path.join(os.path.realpath(options.path), "upper")
