@@ -70,6 +70,7 @@ def mount_overlay(overlay: Overlay) -> None:
     if os.geteuid() != 0:
         _mount_by_helper(overlay)
         return
+    _check_attributes(overlay)
     try:
         _mount_by_kernel(overlay)
     except OSError as error:
@@ -139,6 +140,17 @@ def upper_directory(options: bytes) -> str | None:
     return os.fsdecode(re.sub(rb"\\(.)", rb"\1", found[-1].removeprefix(b"upperdir="))) if found else None
 
 
+def _check_attributes(overlay: Overlay) -> None:
+    """Refuse a filesystem that keeps no attributes: the kernel mounts, and fails later, when it has to mark something."""
+    name = f"{'user' if in_user_namespace() else 'trusted'}.overlay.puzzlefs"
+    try:
+        os.setxattr(overlay.work, name, b"")
+        os.removexattr(overlay.work, name)
+    except OSError as error:
+        if error.errno in (errno.EOPNOTSUPP, errno.EROFS):
+            raise _cannot_hold(overlay) from error
+
+
 def _mount_by_kernel(overlay: Overlay) -> None:
     from puzzlefs.kernel_mount import flags_of
     from puzzlefs.syscalls import mount
@@ -177,7 +189,11 @@ def _check_writable(overlay: Overlay) -> None:
         from puzzlefs.syscalls import unmount
 
         unmount(overlay.mountpoint, lazy=True)
-        raise MountError(f"{overlay.upper}: its filesystem ({mountinfo.kind_of(overlay.upper)}) cannot hold changes")
+        raise _cannot_hold(overlay)
+
+
+def _cannot_hold(overlay: Overlay) -> MountError:
+    return MountError(f"{overlay.upper}: its filesystem ({mountinfo.kind_of(overlay.upper)}) cannot hold changes")
 
 
 def _helper() -> str | None:

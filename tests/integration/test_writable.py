@@ -212,6 +212,22 @@ def test_upper_directory_on_an_overlay(image: str, place: Path, tmp_path: Path, 
     unmount(place)
 
 
+def test_upper_directory_without_attributes(image: str, place: Path, tmp_path: Path) -> None:
+    """The kernel would mount it, and fail only when it has to mark a directory as new."""
+    memory = tmp_path / "memory"
+    memory.mkdir()
+    if subprocess.run(["mount", "-t", "ramfs", "none", memory], capture_output=True, check=False).returncode != 0:
+        pytest.skip("needs ramfs")
+    try:
+        with pytest.raises(MountError, match=r"its filesystem \(ramfs\) cannot hold changes"):
+            mount_writable(Image.open(image), place, persist=memory / "kept")
+        with pytest.raises(MountError, match="a mountpoint itself cannot hold changes"):
+            mount_writable(Image.open(image), place, persist=memory)
+        assert os.listdir(memory) == [] and os.listdir(place) == []
+    finally:
+        subprocess.run(["umount", memory], check=True)
+
+
 def test_link_in_the_place_of_the_lower_directory_is_not_followed(image: str, place: Path, tmp_path: Path) -> None:
     (place / "ro").symlink_to(tmp_path)
     with pytest.raises(MountError, match="ro: not a directory"):
