@@ -10,6 +10,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -18,7 +19,7 @@ from puzzlefs import mountinfo
 from tests.mounts import PACKAGES, requires_fuse, with_open_device
 from tests.support import puzzlefs, requires_root, run_puzzlefs
 
-TOOLS = ("sh", "ls", "cat", "sleep", "id", "env", "pwd", "rm", "su", "touch", "kill", "trap")
+TOOLS = ("sh", "ls", "cat", "sleep", "id", "env", "pwd", "rm", "su", "touch", "kill", "stat")
 # No directory of a virtual environment: what containers run must not depend on it.
 PATH = "/usr/sbin:/usr/bin:/sbin:/bin"
 CONFIG = "lxc.net.0.type = empty\n"
@@ -268,14 +269,20 @@ def open_home() -> Iterator[Path]:
         yield Path(name)
 
 
+@contextmanager
+def mapped_users(home: Path, image: str) -> Iterator[Lxc]:
+    """LXC whose containers' users are others outside, and a copy of the image that those may read."""
+    tables = home / "subid"
+    tables.write_text("root:100000:65536\n")
+    shutil.copytree(layout(image), home / "oci")
+    bind = 'mount --bind "$0" /etc/subuid && mount --bind "$0" /etc/subgid && exec "$@"'
+    prefix = [*with_open_device(home), "sh", "-c", bind, str(tables)]
+    yield from containers(Lxc(home, prefix, CONFIG + IDENTITIES, python_for_all()))
+
+
 def test_with_an_identity_map(image: str, open_home: Path) -> None:
     """Root of the container is nobody of the host: the template and the hook mount in its user namespace."""
-    tables = open_home / "subid"
-    tables.write_text("root:100000:65536\n")
-    shutil.copytree(layout(image), open_home / "oci")
-    bind = 'mount --bind "$0" /etc/subuid && mount --bind "$0" /etc/subgid && exec "$@"'
-    prefix = [*with_open_device(open_home), "sh", "-c", bind, str(tables)]
-    for lxc in containers(Lxc(open_home, prefix, CONFIG + IDENTITIES, python_for_all())):
+    with mapped_users(open_home, image) as lxc:
         lxc.create("c", "--url", f"oci:{open_home}/oci:t")
         lxc("start", "c")
         assert lxc.sh("c", "id -u; cat /etc/hostname; echo kept > /root/file") == "0\nc\n"
@@ -284,6 +291,17 @@ def test_with_an_identity_map(image: str, open_home: Path) -> None:
         lxc("start", "c")
         assert lxc.sh("c", "cat /root/file") == "kept\n"
         lxc("stop", "c", "-k")
+
+
+def test_with_an_identity_map_and_a_shared_mount(image: str, open_home: Path) -> None:
+    """The mount lies outside of the container, so what it shows belongs to the users that the map names."""
+    with mapped_users(open_home, image) as lxc:
+        lxc.create("c", "--url", f"oci:{open_home}/oci:t", "--share")
+        assert "--idmap 0:100000:65536" in (lxc.rootfs("c").parent / "config").read_text()
+        lxc("start", "c")
+        assert lxc.sh("c", "stat -c %u:%g /bin/busybox; echo kept > /root/file") == "0:0\n"
+        lxc("stop", "c", "-k")
+        assert (lxc.rootfs("c").parent / "upper" / "root" / "file").stat().st_uid == 100000
 
 
 def layout(image: str) -> str:

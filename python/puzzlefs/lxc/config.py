@@ -63,12 +63,33 @@ def mount_hook(helper: Sequence[str], upper: str, image: str) -> Iterator[str]:
     yield f"lxc.hook.pre-mount = {shlex.join([*helper, 'mount', '--persist', upper, image])} {ROOTFS}"
 
 
-def shared_hooks(helper: Sequence[str], upper: str, image: str) -> Iterator[str]:
-    """Yield the lines by which containers use one mount of the image, which lies in the host's table of mounts."""
+def shared_hooks(helper: Sequence[str], upper: str, image: str, owners: Sequence[str]) -> Iterator[str]:
+    """Yield the lines by which containers use one mount of the image, which lies in the host's table of mounts.
+
+    owners  options of `mount`: outside of the container its users have other numbers
+    """
     yield "lxc.hook.version = 1"
-    mount = [*helper, "mount", "--share", "--persist", upper, image]
+    mount = [*helper, "mount", "--share", *owners, "--persist", upper, image]
     yield f"lxc.hook.pre-start = {shlex.join(mount)} {ROOTFS}"
     yield f"lxc.hook.post-stop = {shlex.join([*helper, 'umount', '--lazy'])} {ROOTFS}"
+
+
+def identity_options(path: str) -> list[str]:
+    """Return the options of `mount` that say what the identity maps of a container's configuration say.
+
+    Raises `UnsupportedError` for maps that differ for users and groups.
+    """
+    maps: dict[str, list[str]] = {"u": [], "g": []}
+    with open(path, encoding="utf-8", errors="surrogateescape") as file:
+        for line in file:
+            key, _, value = line.partition("=")
+            words = value.split()
+            if key.strip() == "lxc.idmap" and len(words) == 4:
+                for kind in maps if words[0] == "b" else words[0]:
+                    maps.setdefault(kind, []).append(":".join(words[1:]))
+    if sorted(maps["u"]) != sorted(maps["g"]):
+        raise UnsupportedError("--share needs the same map for users and groups")
+    return [word for text in maps["u"] for word in ("--idmap", text)]
 
 
 def dhcp_lines(share: str = SHARE) -> Iterator[str]:

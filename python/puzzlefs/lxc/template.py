@@ -71,7 +71,11 @@ def _lines(options: argparse.Namespace, image: Image, helper: Sequence[str], upp
     yield from config.includes(_mapped(options.mapped_uid) is not None)
     yield f"lxc.uts.name = {options.name}"
     yield from config.process_lines(image, _has_init(image))
-    yield from (config.shared_hooks if options.share else config.mount_hook)(helper, upper, name)
+    if options.share:
+        owners = config.identity_options(os.path.join(options.path, "config"))
+        yield from config.shared_hooks(helper, upper, name, owners)
+    else:
+        yield from config.mount_hook(helper, upper, name)
     if options.dhcp:
         yield from config.dhcp_lines()
 
