@@ -86,7 +86,7 @@ fn forms() -> Vec<Form> {
         compression,
         packs: None,
     });
-    let packed = [0, 64 << 10].map(|size| Form {
+    let packed = [64 << 10, 512 << 10].map(|size| Form {
         compression: Compression::Frames(size),
         packs,
     });
