@@ -326,6 +326,13 @@ class Backend(Protocol):
         Raises `ValueError` for what is no JSON, `RecursionError` for what is nested too deep.
         """
 
+    def check_frames(self, fd: int, end: int) -> int:
+        """Decode the frames of the compressed blob open as `fd` that hold its first `end` bytes, one at a
+        time; return how many bytes it holds by its seek table.
+
+        Raises `CorruptImageError` with one of the texts of docs/format.md §10, or `OSError`.
+        """
+
     def decode_rootfs(self, rootfs: bytes) -> RawRootfs:
         """Return the tables of a rootfs blob (`records.Vector` fields for each layer).
 

@@ -15,7 +15,6 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
-from struct import Struct
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from puzzlefs import constants
@@ -29,16 +28,8 @@ from puzzlefs.workers import thread_count
 if TYPE_CHECKING:
     from puzzlefs.image import Image
 
-# What one blob may hold, compressed or not, to be decoded in memory: 256 times the largest chunk.
-_DECODE_LIMIT: Final = 64 * constants.MIB
 _NO_VERITY: Final = bytes(32)
 WRONG_CONTENT: Final = "content does not match the digest"
-# The end of a compressed blob: number of frames, descriptor of the seek table, magic number.
-_FOOTER: Final = Struct("<IBI")
-_CHECKSUMS: Final = 0x80
-# A frame: compressed size, decompressed size, perhaps a checksum.
-_ENTRY: Final = Struct("<II")
-_CHECKED_ENTRY: Final = Struct("<III")
 
 
 class Finding(NamedTuple):
@@ -204,17 +195,13 @@ class _Verification:
         """Check that a blob reaches as far as the tree takes bytes from it."""
         size = os.fstat(descriptor).st_size
         if use.compressed:
-            if size > _DECODE_LIMIT:
-                self._problem(name, f"{size} compressed bytes are too many to check")
-                return
-            content = os.pread(descriptor, size, 0)
-            if (size := _content_size(content)) > _DECODE_LIMIT:
-                self._problem(name, f"{size} decompressed bytes are too many to check")
-                return
             try:
-                size = len(native.decompress(content))
+                size = native.check_frames(descriptor, use.end)
             except PuzzleFSError as error:
                 self._problem(name, str(error))
+                return
+            except OSError as error:
+                self._problem(name, f"cannot be read: {error.strerror}")
                 return
         if use.end > size:
             self._problem(name, "shorter than its chunk")
@@ -274,15 +261,3 @@ def open_blob(path: Path) -> int | str:
         return descriptor
     os.close(descriptor)
     return "not a regular file"
-
-
-def _content_size(blob: bytes) -> int:
-    """Return how many bytes a compressed blob says it holds; 0 where it says nothing that makes sense."""
-    if len(blob) < _FOOTER.size:
-        return 0
-    frames, flags, _ = _FOOTER.unpack_from(blob, len(blob) - _FOOTER.size)
-    entry = _CHECKED_ENTRY if flags & _CHECKSUMS else _ENTRY
-    start = len(blob) - _FOOTER.size - frames * entry.size
-    if start < 0:
-        return 0
-    return sum(size for _, size, *_ in entry.iter_unpack(blob[start : len(blob) - _FOOTER.size]))

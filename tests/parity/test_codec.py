@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -46,6 +47,22 @@ def test_upstream_frames_are_the_same_bytes(backends: Backends, make: Callable[[
 
         assert stored == backends.python.compress_upstream(data)
         assert backends.python.decompress(stored) == backends.rust.decompress(stored) == data
+
+
+def test_frames_are_checked_as_far_as_is_asked(backends: Backends, tmp_path: Path) -> None:
+    """The size is told, damage is found where it is not beyond, and what is no blob is refused alike."""
+    stored = bytearray(backends.python.compress(prose(1, 10_000), KIB))
+    half = len(stored) // 2
+    stored[half : half + 1000] = bytes(1000)
+    samples = [bytes(stored), bytes(stored[:-1]), b"", b"short", bytes(20)]
+    for number, sample in enumerate(samples):
+        path = tmp_path / str(number)
+        path.write_bytes(sample)
+        for end in (0, 1, 10_000, 1 << 63):
+            with path.open("rb") as file:
+                said = [any_outcome(backend.check_frames, file.fileno(), end) for backend in backends]
+            assert said[0] == said[1]
+            assert (said[0] == ("value", 10_000)) == (number == 0 and end <= 1)
 
 
 def test_golden_chunks_are_read_and_made_again(backend: Backend, golden: dict[str, GoldenImage]) -> None:

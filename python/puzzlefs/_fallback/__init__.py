@@ -10,7 +10,7 @@ from json import loads as parse_json
 
 from puzzlefs import __version__
 from puzzlefs._fallback.chunk import cut_lengths
-from puzzlefs._fallback.codec import compress, compress_upstream, decompress
+from puzzlefs._fallback.codec import check_frames, compress, compress_upstream, decompress
 from puzzlefs._fallback.encode import encode_rootfs
 from puzzlefs._fallback.index import Index
 from puzzlefs._fallback.metadata import decode_rootfs
@@ -31,6 +31,7 @@ __all__ = [
     "StreamWriter",
     "Tree",
     "__version__",
+    "check_frames",
     "compress",
     "compress_upstream",
     "cut_lengths",

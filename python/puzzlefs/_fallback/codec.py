@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import accumulate
@@ -148,3 +149,23 @@ def decompress(data: bytes) -> bytes:
         size = table.content[row + 1] - table.content[row]
         content += decode_frame(data[table.stored[row] : table.stored[row + 1]], size)
     return bytes(content)
+
+
+def check_frames(fd: int, end: int) -> int:
+    """Decode the frames that hold the first `end` bytes of the blob open as `fd`; return how many bytes it holds."""
+    size = os.fstat(fd).st_size
+    length = table_length(size, _read(fd, max(0, size - FOOTER.size), FOOTER.size))
+    table = parse_table(_read(fd, size - length, length), size - length)
+    for row in range(len(table.stored) - 1):
+        if table.content[row] >= end:
+            break
+        stored = _read(fd, table.stored[row], table.stored[row + 1] - table.stored[row])
+        decode_frame(stored, table.content[row + 1] - table.content[row])
+    return table.content[-1]
+
+
+def _read(fd: int, offset: int, length: int) -> bytes:
+    pieces = bytearray()
+    while piece := os.pread(fd, length - len(pieces), offset + len(pieces)):
+        pieces += piece
+    return bytes(pieces)

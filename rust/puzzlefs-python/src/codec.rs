@@ -1,5 +1,7 @@
 //! Compressed blobs.
 
+use std::os::fd::RawFd;
+
 use puzzlefs_core::Error;
 use puzzlefs_core::limits::FRAME_SIZE_LIMIT;
 use puzzlefs_engine::codec;
@@ -7,6 +9,7 @@ use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
+use crate::descriptor;
 use crate::detach::detach;
 
 /// Return `data` as Zstandard frames of `frame_size` bytes at level 3 and a seek table.
@@ -46,6 +49,14 @@ pub(crate) fn decompress<'py>(
     let data = data.as_bytes();
     let content = detach(py, || codec::decompress(data).map_err(Error::Corrupt))?;
     Ok(PyBytes::new(py, &content))
+}
+
+/// Decode the frames of the compressed blob open as `fd` that hold its first `end` bytes; return how
+/// many bytes it holds.
+#[pyfunction]
+pub(crate) fn check_frames(py: Python<'_>, fd: RawFd, end: u64) -> PyResult<u64> {
+    let file = descriptor::borrow(fd)?;
+    detach(py, || puzzlefs_engine::check_frames(file, end))
 }
 
 /// Returns a frame size that the codec takes, or raises `ValueError`.

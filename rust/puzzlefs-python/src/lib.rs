@@ -37,6 +37,7 @@ fn _rust(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(codec::compress, module)?)?;
     module.add_function(wrap_pyfunction!(codec::compress_upstream, module)?)?;
     module.add_function(wrap_pyfunction!(codec::decompress, module)?)?;
+    module.add_function(wrap_pyfunction!(codec::check_frames, module)?)?;
     module.add_function(wrap_pyfunction!(json::parse_json, module)?)?;
     module.add_class::<reader::Reader>()?;
     module.add_class::<fuse::FuseServer>()?;
