@@ -8,6 +8,7 @@ $PUZZLEFS_ORIGINAL names the original program.
 from __future__ import annotations
 
 import argparse
+import compileall
 import os
 import shutil
 import signal
@@ -20,7 +21,7 @@ from benches import document, engine, report, scaling, schedule, stage
 from benches.curves import CURVES
 from benches.facts import Load, facts
 from benches.inputs import INPUTS, OTHERS, Input
-from benches.known import BY_NAME, GROWING, PEERS
+from benches.known import BY_NAME, GROWING, PEERS, PYTHON
 from benches.mounts import memory_filesystem, unmount_below
 from benches.peer import Peer
 from benches.process import adopt_orphans, reap
@@ -84,6 +85,8 @@ def stop(_number: int, _frame: FrameType | None) -> None:
 
 def measure(chosen: argparse.Namespace) -> None:
     """Measure each input, in an empty directory."""
+    # As installers do: else each start would compile the sources where PYTHONDONTWRITEBYTECODE is set.
+    compileall.compile_dir(PYTHON / "puzzlefs", quiet=1)
     others = {"engine": measure_engine, "backends": measure_backends, "scaling": measure_scaling}
     for name in chosen.input:
         work = BASE / "work"
