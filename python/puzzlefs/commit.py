@@ -54,7 +54,7 @@ class _Commit(Build):
         name: ImageName,
         options: BuildOptions,
         progress: Callable[[Progress], None] | None,
-        marks: bytes,
+        marks: tuple[bytes, ...],
     ) -> None:
         super().__init__(upper, name, options, progress)
         self.base, self.marks = base, marks

@@ -4,7 +4,8 @@ What the kernel keeps in an upper directory beside files (overlayfs in its docum
 gone is a character device 0:0 or an empty file with the mark `whiteout`; a directory that hides the one
 below has the mark `opaque`; one that was renamed names in `redirect` what it was; a file with the mark
 `metacopy` has its contents below. Marks are attributes in `trusted.overlay.`, or in `user.overlay.` where
-the overlay was mounted by somebody who may not write the former.
+the overlay was mounted by somebody who may not write the former. fuse-overlayfs, which such a user may run,
+has its own prefix, and empty files `.wh.NAME` and `.wh..wh..opq` for what its filesystem refuses.
 """
 
 from __future__ import annotations
@@ -24,7 +25,9 @@ from puzzlefs.records import Kind, Times
 from puzzlefs.scan import HOST_XATTRS, MtimeRule
 from puzzlefs.tables import Inode, read_inode
 
-TRUSTED, USER = b"trusted.overlay.", b"user.overlay."
+TRUSTED, USER = (b"trusted.overlay.",), (b"user.overlay.", b"user.fuseoverlayfs.")
+"""How the names of marks begin, in an overlay that root mounted and in one that another user did."""
+_WHITEOUT, _OPAQUE = b".wh.", b".wh..wh..opq"
 _KINDS = {
     _stat.S_IFIFO: Kind.FIFO,
     _stat.S_IFCHR: Kind.CHR,
@@ -69,7 +72,7 @@ class _Node:
         self.target = b""
 
 
-def merge(upper: bytes, base: Index, marks: bytes, mtime: MtimeRule) -> Merged:
+def merge(upper: bytes, base: Index, marks: tuple[bytes, ...], mtime: MtimeRule) -> Merged:
     """Return the tree that an overlay of `upper` over an image shows.
 
     marks  `TRUSTED` or `USER`
@@ -80,7 +83,7 @@ def merge(upper: bytes, base: Index, marks: bytes, mtime: MtimeRule) -> Merged:
 
 
 class _Merger:
-    def __init__(self, root: bytes, base: Index, marks: bytes, mtime: MtimeRule) -> None:
+    def __init__(self, root: bytes, base: Index, marks: tuple[bytes, ...], mtime: MtimeRule) -> None:
         self.root, self.base, self.marks, self.mtime = root, base, marks, mtime
         self.digests = [digest for digest, _ in records.VERITY.iter_unpack(base.blobs())]
         self.below: dict[int, _Node] = {}
@@ -120,19 +123,28 @@ class _Merger:
         return bool(ino) and self.base.stat(ino)[1] == Kind.DIR
 
     def entries(self, directory: _Node) -> list[tuple[bytes, _Node]]:
-        found = {}
-        if directory.lower:
-            found = {name: self.node_below(ino) for name, ino in self.base.entries(directory.lower, 0, 1 << 32)}
-        if directory.path is not None:
+        if directory.path is None:
+            return sorted(self.entries_below(directory).items())
+        with self.opened(directory.path) as descriptor:
+            names = {os.fsencode(name) for name in os.listdir(descriptor)}
+            if self.marks is USER and _OPAQUE in names:
+                directory.lower = 0
+            found = self.entries_below(directory)
             below = {name: node.lower for name, node in found.items()}
-            with self.opened(directory.path) as descriptor:
-                for name in map(os.fsencode, os.listdir(descriptor)):
-                    node = self.node_above(directory, name, descriptor, below)
-                    if node is None:
-                        found.pop(name, None)
-                    else:
-                        found[name] = node
+            for name in sorted(names):
+                node = self.node_above(directory, name, descriptor, below)
+                if node is not None:
+                    found[name] = node
+                elif self.marks is USER and name.startswith(_WHITEOUT) and name[len(_WHITEOUT) :] not in names:
+                    found.pop(name[len(_WHITEOUT) :], None)
+                else:
+                    found.pop(name, None)
         return sorted(found.items())
+
+    def entries_below(self, directory: _Node) -> dict[bytes, _Node]:
+        if not directory.lower:
+            return {}
+        return {name: self.node_below(ino) for name, ino in self.base.entries(directory.lower, 0, 1 << 32)}
 
     def node_below(self, ino: int) -> _Node:
         """Return the node of an inode of the base; of a directory, which has one place, always a new one."""
@@ -157,7 +169,8 @@ class _Merger:
                 node.target = os.readlink(name, dir_fd=descriptor)
         except OSError as error:
             raise SourceError(path, error.errno or errno.EIO) from error
-        if b"whiteout" in node.marks and _stat.S_ISREG(status.st_mode) and status.st_size == 0:
+        named = self.marks is USER and name.startswith(_WHITEOUT)
+        if (named or b"whiteout" in node.marks) and _stat.S_ISREG(status.st_mode) and status.st_size == 0:
             return None
         node.lower = self.lower_of(node, directory, below.get(name, 0))
         if linked:
@@ -199,8 +212,9 @@ class _Merger:
                 raise
             return
         for name in names:
-            if name.startswith(self.marks):
-                node.marks[name[len(self.marks) :]] = os.getxattr(path, name, follow_symlinks=False)
+            prefix = next((prefix for prefix in self.marks if name.startswith(prefix)), None)
+            if prefix is not None:
+                node.marks[name[len(prefix) :]] = os.getxattr(path, name, follow_symlinks=False)
             elif not any(fnmatchcase(name, pattern) for pattern in HOST_XATTRS):
                 kept.append((name, os.getxattr(path, name, follow_symlinks=False)))
         node.xattrs = tuple(kept)

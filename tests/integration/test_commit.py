@@ -22,7 +22,7 @@ from puzzlefs.overlay import recorded_base
 from puzzlefs.unmount import unmount
 from puzzlefs.writable import mount_writable
 from tests.described import differing
-from tests.mounts import mounted, requires_fuse
+from tests.mounts import NOBODY, mounted, requires_fuse, run_as_nobody
 from tests.support import puzzlefs, requires_root, run_puzzlefs
 
 OURS = "index=off,metacopy=off,redirect_dir=off"
@@ -236,3 +236,53 @@ def test_an_upper_directory_knows_its_base(base: Image, tmp_path: Path) -> None:
     assert recorded_base(str(tmp_path / "upper")) == f"{tmp_path}/oci@{base.descriptor.digest}"
     committed(tmp_path / "upper", base)
     assert differing(f"{tmp_path}/oci:committed", f"{tmp_path}/oci:base") == []
+
+
+CHANGED = """
+import os, shutil, sys
+from puzzlefs.cli import main
+from puzzlefs.image import Image
+from puzzlefs.unmount import unmount
+from puzzlefs.writable import mount_writable
+image, home = sys.argv[1:3]
+place, upper = home + "/m", home + "/upper"
+os.mkdir(place)
+mount_writable(Image.open(image), place, persist=upper)
+try:
+    shutil.rmtree(place + "/d")
+    os.mkdir(place + "/d")
+    open(place + "/d/new", "w").close()
+    os.unlink(place + "/gone")
+finally:
+    unmount(place)
+sys.exit(main(["commit", upper, image.rpartition(":")[0] + ":committed"]))
+"""
+
+
+def test_an_ordinary_users_overlay(tmp_path: Path) -> None:
+    """By fuse-overlayfs, which marks in its own way what it hides."""
+    if shutil.which("fuse-overlayfs") is None:
+        pytest.skip("needs fuse-overlayfs")
+    home, tree = tmp_path / "home", tmp_path / "tree"
+    home.mkdir()
+    (tree / "d").mkdir(parents=True)
+    for name in ("d/old", "gone", "kept"):
+        (tree / name).write_bytes(b"content")
+    subprocess.run(["chown", "-R", f"{NOBODY}:{NOBODY}", tree], check=True)
+    build(tree, f"{home}/oci:base")
+    subprocess.run(["chown", "-R", f"{NOBODY}:{NOBODY}", home], check=True)
+    done = run_as_nobody(tmp_path, CHANGED, f"{home}/oci:base", home)
+    assert done.returncode == 0, done.stderr
+    assert [path for path, _ in Image.open(f"{home}/oci:committed").walk()] == [b"d", b"d/new", b"kept"]
+
+
+def test_whiteouts_in_names(base: Image, tmp_path: Path) -> None:
+    """Of filesystems that refuse devices and attributes; a name that is there is not hidden by its mark."""
+    (tmp_path / "upper/usr/lib").mkdir(parents=True)
+    for name in ("usr/.wh..wh..opq", "etc/.wh.a", "etc/.wh.b", "etc/b", ".wh.top"):
+        (tmp_path / "upper" / name).parent.mkdir(exist_ok=True)
+        (tmp_path / "upper" / name).write_bytes(b"")
+    committed(tmp_path / "upper", base, user_marks=True)
+    names = {path for path, _ in Image.open(f"{tmp_path}/oci:committed").walk()}
+    assert {name for name in names if name.startswith(b"usr")} == {b"usr", b"usr/lib"}
+    assert names & {b"etc/a", b"etc/b", b"etc/linked", b"top"} == {b"etc/b", b"etc/linked"}

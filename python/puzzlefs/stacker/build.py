@@ -18,7 +18,7 @@ from puzzlefs.runtime_config import RuntimeConfig
 from puzzlefs.stacker.config import layer_config
 from puzzlefs.stacker.document import parse, read_text, substitute
 from puzzlefs.stacker.imports import fetch
-from puzzlefs.stacker.layers import Layer, read_layers
+from puzzlefs.stacker.layers import Layer, import_name, read_layers
 from puzzlefs.stacker.sources import Bases, form_of
 from puzzlefs.stacker.step import Step
 from puzzlefs.step_cache import StepCache
@@ -152,9 +152,10 @@ class _FileBuild:
     def facts(self, step: Step, prints: list[str]) -> dict[str, Any]:
         """Return all that decides what a step makes."""
         options = step.options
-        imports = [{**asdict(item), "content": found} for item, found in zip(step.imports, prints, strict=True)]
-        for item in imports:
-            del item["path"]
+        imports = [
+            {**asdict(item), "path": import_name(item), "content": found}
+            for item, found in zip(step.imports, prints, strict=True)
+        ]
         return {
             "base": step.base.reference if step.base else None,
             "layer": step.layer,
