@@ -11,6 +11,7 @@ process says that it has its users, is told what to do when their numbers are se
 from __future__ import annotations
 
 import ctypes
+import errno
 import os
 import pickle
 import pwd
@@ -70,7 +71,7 @@ def isolated(work: str, request: Any) -> Answer:
             process.kill()
             process.wait()
     # It comes from this very program.
-    value, error, code = pickle.loads(said) if said else (None, f"the process of {work} was killed", 1)  # noqa: S301
+    value, error, code = pickle.loads(said) if said else (None, f"the process of {work} ended without a word", 1)  # noqa: S301
     if error is not None:
         raise IsolatedError(error, code)
     return Answer(value, notices)
@@ -201,8 +202,9 @@ def _die_with_parent() -> None:
 def _unshare(flags: int) -> None:
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.unshare(flags) != 0:
-        reason = os.strerror(ctypes.get_errno())
-        raise UnsupportedError(f"this system lets nobody have a user namespace of their own: {reason}")
+        number = ctypes.get_errno()
+        reason = "the limit is reached (user.max_user_namespaces)" if number == errno.ENOSPC else os.strerror(number)
+        raise UnsupportedError(f"this system gives no user namespace of one's own: {reason}")
 
 
 if __name__ == "__main__":
