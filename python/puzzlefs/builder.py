@@ -308,6 +308,8 @@ def mtime_rule(mode: str | int, epoch: int | None) -> MtimeRule:
     if mode == "none":
         return MtimeRule(Times.EXACTLY)
     if isinstance(mode, int):
+        if not -(1 << 63) <= mode < 1 << 63:
+            raise UsageError(f"a time of {mode} seconds is out of range")
         return MtimeRule(Times.EXACTLY, mode)
     if mode not in ("auto", "keep", "clamp"):
         raise UsageError(f"{mode!r} is not a rule for times: keep, clamp, none or seconds")

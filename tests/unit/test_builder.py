@@ -186,6 +186,13 @@ def test_clamping_without_an_epoch_is_a_usage_error(monkeypatch: pytest.MonkeyPa
         mtime_rule("clamp", source_date_epoch())
 
 
+@pytest.mark.parametrize("seconds", [1 << 63, -(1 << 63) - 1])
+def test_a_time_that_no_image_holds_is_a_usage_error(tree: Path, seconds: int) -> None:
+    """Seconds have 64 bits."""
+    with pytest.raises(UsageError):
+        build(tree, mtime=seconds)
+
+
 @pytest.mark.parametrize("text", ["x", "-1", "1.5", "٣", " 1", "9" * 20])
 def test_source_date_epoch_must_be_a_number(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
     """Anything but digits is an error, not ignored."""

@@ -80,6 +80,7 @@ pub fn scan(
         exclude: rules.exclude.iter().map(|glob| exclusion(glob)).collect(),
         xattrs: XattrReader::new(root, rules),
         rules,
+        stop,
         listing: Listing::default(),
         links: HashMap::new(),
         last: 0,
@@ -88,7 +89,7 @@ pub fn scan(
         sources: Vec::new(),
         crossings: Vec::new(),
     };
-    walk.run(stop)?;
+    walk.run()?;
     Ok(Scanned {
         tree: Tree::new(walk.vector),
         paths: walk.paths,
@@ -112,6 +113,7 @@ struct Walk<'a> {
     exclude: Vec<(bool, Glob)>,
     xattrs: XattrReader,
     rules: &'a ScanRules,
+    stop: &'a AtomicBool,
     listing: Listing,
     /// The number of each inode that has more than one name, by device and inode there.
     links: HashMap<(u64, u64), u64>,
@@ -124,7 +126,7 @@ struct Walk<'a> {
 }
 
 impl Walk<'_> {
-    fn run(&mut self, stop: &AtomicBool) -> Result<()> {
+    fn run(&mut self) -> Result<()> {
         let directory = self.open(b"")?;
         let stat = rustix::fs::fstat(&directory).map_err(|errno| source_error(b".", errno))?;
         self.last = 1;
@@ -133,9 +135,6 @@ impl Walk<'_> {
         drop(directory);
         let mut pending = vec![(0, Vec::new())];
         while let Some((row, path)) = pending.pop() {
-            if stop.load(Ordering::Relaxed) {
-                return Err(Error::Cancelled);
-            }
             if !self.mounts.contains(path.as_slice()) {
                 let above = pending.len();
                 self.visit(row, path, &mut pending)?;
@@ -163,6 +162,9 @@ impl Walk<'_> {
         }
         let above = path.len();
         for name in listing.names() {
+            if self.stop.load(Ordering::Relaxed) {
+                return Err(Error::Cancelled);
+            }
             path.truncate(above);
             path.extend_from_slice(name);
             if self.is_excluded(name, &path) {
@@ -198,13 +200,12 @@ impl Walk<'_> {
             }
         }
         self.last += 1;
-        let is_linked = kind != Kind::Dir && stat.st_nlink > 1;
-        let identity = (stat.st_dev, stat.st_ino);
-        let known = is_linked.then(|| self.links.get(&identity).copied());
-        let ino = known.flatten().unwrap_or(self.last);
-        if is_linked {
-            self.links.insert(identity, ino);
-        }
+        let ino = if kind != Kind::Dir && stat.st_nlink > 1 {
+            let identity = (stat.st_dev, stat.st_ino);
+            *self.links.entry(identity).or_insert(self.last)
+        } else {
+            self.last
+        };
         self.vector.entries.push(EntryRow {
             ino,
             name_offset: self.vector.heap.len() as u64,
@@ -240,33 +241,14 @@ impl Walk<'_> {
             self.paths.push(0);
             self.sources.push(source(stat));
         }
-        let (first, count) = match kind {
-            Kind::Chr | Kind::Blk => (major(stat.st_rdev).into(), minor(stat.st_rdev).into()),
-            _ => (0, 0),
-        };
-        let (uid, gid) = if self.rules.all_root {
-            (0, 0)
-        } else {
-            (stat.st_uid, stat.st_gid)
-        };
-        let (mtime_sec, mtime_nsec) = self.rules.times.apply(stat);
         let has_additional = xattr_count > 0 || kind == Kind::Lnk;
         self.vector.inodes.push(InodeRow {
-            ino: self.last,
-            kind: kind as u16,
-            permissions: (stat.st_mode & PERMISSIONS) as u16,
-            uid,
-            gid,
-            mtime_nsec,
-            mtime_sec,
-            first,
-            count,
             xattr_first,
             xattr_count,
             flags: if has_additional { HAS_ADDITIONAL } else { 0 },
             link_offset: link_offset as u64,
             link_length: (self.vector.heap.len() - link_offset) as u32,
-            reserved: 0,
+            ..self.rules.describe(self.last, stat, kind)
         });
         Ok(())
     }
@@ -309,6 +291,34 @@ fn source(stat: &Stat) -> SourceRow {
         inode: stat.st_ino,
         mtime: nanoseconds(stat.st_mtime, stat.st_mtime_nsec),
         ctime: nanoseconds(stat.st_ctime, stat.st_ctime_nsec),
+    }
+}
+
+impl ScanRules {
+    /// Returns what the image says of an inode without content, attributes and link target.
+    fn describe(&self, ino: u64, stat: &Stat, kind: Kind) -> InodeRow {
+        let (first, count) = match kind {
+            Kind::Chr | Kind::Blk => (major(stat.st_rdev).into(), minor(stat.st_rdev).into()),
+            _ => (0, 0),
+        };
+        let (mtime_sec, mtime_nsec) = self.times.apply(stat);
+        InodeRow {
+            ino,
+            kind: kind as u16,
+            permissions: (stat.st_mode & PERMISSIONS) as u16,
+            uid: if self.all_root { 0 } else { stat.st_uid },
+            gid: if self.all_root { 0 } else { stat.st_gid },
+            mtime_nsec,
+            mtime_sec,
+            first,
+            count,
+            xattr_first: 0,
+            xattr_count: 0,
+            flags: 0,
+            link_offset: 0,
+            link_length: 0,
+            reserved: 0,
+        }
     }
 }
 
