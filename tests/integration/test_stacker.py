@@ -403,13 +403,32 @@ def subordinates(granted: bool) -> Iterator[None]:
             table.write_text(text)
 
 
-def test_without_bubblewrap(project: Project) -> None:
-    """Said in one sentence, before anything is mounted for good."""
-    path = project.home / "bin"
-    path.mkdir()
-    for name in ("skopeo", "sh"):
+def programs(home: Path, *names: str) -> str:
+    """Return a search path that has some programs and no others."""
+    path = home / "bin"
+    path.mkdir(exist_ok=True)
+    for name in names:
         (path / name).symlink_to(str(shutil.which(name)))
-    project.build(HELLO, code=7, PATH=str(path))
+    return str(path)
+
+
+@pytest.mark.skipif(shutil.which("runc") is None, reason="runc is not installed")
+def test_by_runc(project: Project) -> None:
+    """Where there is no bubblewrap, the same comes of it."""
+    # The name of the namespace is another one each time.
+    text = SEEN.replace("env >", "env | sort | grep -v -e PWD -e SHLVL -e _= >").replace("readlink", "echo")
+    project.build(text, SOURCE_DATE_EPOCH="1")
+    image = project.image("a")
+    environment = {"PATH": programs(project.home, "runc", "sh"), "SOURCE_DATE_EPOCH": "1"}
+    project.build(text, "--no-cache", **environment)
+    assert differing(image, project.image("a")) == []
+    project.build(text + "    false || exit 5\n", code=1, **environment)
+    assert project.said.splitlines()[-1] == "puzzlefs: a: the script failed with exit code 5"
+
+
+def test_without_a_program_that_runs_steps(project: Project) -> None:
+    """Said in one sentence, and nothing stays mounted."""
+    project.build(HELLO, code=7, PATH=programs(project.home, "sh"))
     assert project.said.splitlines()[-1] == (
-        "puzzlefs: running a step needs bubblewrap: install the package 'bubblewrap'"
+        "puzzlefs: running a step needs bubblewrap or runc: install the package 'bubblewrap'"
     )

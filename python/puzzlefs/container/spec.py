@@ -16,9 +16,9 @@ from puzzlefs.records import Kind
 from puzzlefs.runtime_config import RuntimeConfig, config_document
 
 HOST, NONE = "host", "none"
-_VERSION = "1.0.2"
+RUNTIME_SPEC = "1.0.2"
 # What the container engines leave to a container's root by default.
-_CAPABILITIES = [
+CAPABILITIES = [
     f"CAP_{name}"
     for name in (
         *("AUDIT_WRITE", "CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID", "KILL", "MKNOD", "NET_BIND_SERVICE"),
@@ -75,12 +75,12 @@ def runtime_spec(image: Image, options: ContainerOptions) -> dict[str, Any]:
     if options.rootless:
         user = check_mapped(user)
     spec: dict[str, Any] = {
-        "ociVersion": _VERSION,
+        "ociVersion": RUNTIME_SPEC,
         "process": _process(image, config, user, options),
         "root": {"path": "rootfs", "readonly": not options.writable},
         "hostname": options.hostname,
-        "mounts": [*_system_mounts(options), *_scratch(image, config, options), *map(_bind, options.volumes)],
-        "linux": _linux(options),
+        "mounts": [*system_mounts(options), *_scratch(image, config, options), *map(_bind, options.volumes)],
+        "linux": linux_section(options),
     }
     if image.manifest.annotations:
         spec["annotations"] = dict(image.manifest.annotations)
@@ -113,31 +113,32 @@ def _process(image: Image, config: Mapping[str, Any], user: User, options: Conta
         environment.append(f"TERM={os.environ.get('TERM', 'xterm')}")
     if user.home and "HOME" not in names:
         environment.append(f"HOME={user.home}")
-    capabilities = _CAPABILITIES if user.uid == 0 else []
+    capabilities = CAPABILITIES if user.uid == 0 else []
     return {
         "terminal": options.terminal,
         "user": {"uid": user.uid, "gid": user.gid, "additionalGids": list(user.groups)},
         "args": arguments,
         "env": environment,
         "cwd": "/" + (config.get("WorkingDir") or "").lstrip("/"),
-        "capabilities": {"bounding": _CAPABILITIES, "effective": capabilities, "permitted": capabilities},
+        "capabilities": {"bounding": CAPABILITIES, "effective": capabilities, "permitted": capabilities},
     }
 
 
-def _system_mounts(options: ContainerOptions) -> list[dict[str, Any]]:
+def system_mounts(options: ContainerOptions) -> list[dict[str, Any]]:
+    """Return the mounts of /proc, /dev and /sys."""
     pts = ["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620"]
     mounts = [
-        _mount("/proc", "proc", "proc", ["nosuid", "noexec", "nodev"]),
-        _mount("/dev", "tmpfs", "tmpfs", ["nosuid", "strictatime", "mode=755", "size=65536k"]),
-        _mount("/dev/pts", "devpts", "devpts", pts if options.rootless else [*pts, "gid=5"]),
-        _mount("/dev/shm", "tmpfs", "shm", ["nosuid", "noexec", "nodev", "mode=1777", "size=65536k"]),
-        _mount("/dev/mqueue", "mqueue", "mqueue", ["nosuid", "noexec", "nodev"]),
+        mount_entry("/proc", "proc", "proc", ["nosuid", "noexec", "nodev"]),
+        mount_entry("/dev", "tmpfs", "tmpfs", ["nosuid", "strictatime", "mode=755", "size=65536k"]),
+        mount_entry("/dev/pts", "devpts", "devpts", pts if options.rootless else [*pts, "gid=5"]),
+        mount_entry("/dev/shm", "tmpfs", "shm", ["nosuid", "noexec", "nodev", "mode=1777", "size=65536k"]),
+        mount_entry("/dev/mqueue", "mqueue", "mqueue", ["nosuid", "noexec", "nodev"]),
     ]
     if options.network == HOST:
         # Only who owns a network namespace may mount the devices of it.
-        mounts.append(_mount("/sys", "none", "/sys", ["rbind", "nosuid", "noexec", "nodev", "ro"]))
+        mounts.append(mount_entry("/sys", "none", "/sys", ["rbind", "nosuid", "noexec", "nodev", "ro"]))
     else:
-        mounts.append(_mount("/sys", "sysfs", "sysfs", ["nosuid", "noexec", "nodev", "ro"]))
+        mounts.append(mount_entry("/sys", "sysfs", "sysfs", ["nosuid", "noexec", "nodev", "ro"]))
     return mounts
 
 
@@ -148,7 +149,7 @@ def _scratch(image: Image, config: Mapping[str, Any], options: ContainerOptions)
         places += [path for path in _SCRATCH if path not in places and _is_directory(image, path)]
     taken = {volume.destination for volume in options.volumes}
     return [
-        _mount(path, "tmpfs", "tmpfs", ["nosuid", "nodev", "mode=1777" if path in _SCRATCH[1:] else "mode=755"])
+        mount_entry(path, "tmpfs", "tmpfs", ["nosuid", "nodev", "mode=1777" if path in _SCRATCH[1:] else "mode=755"])
         for path in places
         if path not in taken
     ]
@@ -162,14 +163,16 @@ def _is_directory(image: Image, path: str) -> bool:
 
 
 def _bind(volume: Volume) -> dict[str, Any]:
-    return _mount(volume.destination, "bind", volume.source, ["rbind", "ro" if volume.read_only else "rw"])
+    return mount_entry(volume.destination, "bind", volume.source, ["rbind", "ro" if volume.read_only else "rw"])
 
 
-def _mount(destination: str, kind: str, source: str, options: list[str]) -> dict[str, Any]:
+def mount_entry(destination: str, kind: str, source: str, options: list[str]) -> dict[str, Any]:
+    """Return a mount as the document has it."""
     return {"destination": destination, "type": kind, "source": source, "options": options}
 
 
-def _linux(options: ContainerOptions) -> dict[str, Any]:
+def linux_section(options: ContainerOptions) -> dict[str, Any]:
+    """Return the part of the document that is about Linux alone."""
     namespaces = ["pid", "ipc", "uts", "mount", *([] if options.network == HOST else ["network"])]
     linux: dict[str, Any] = {
         "namespaces": [{"type": name} for name in namespaces],

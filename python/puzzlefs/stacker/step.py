@@ -1,6 +1,6 @@
 """One step of a layer: its imports and its script upon the base, in a process of its own (`isolation`).
 
-The base is mounted, an overlay laid over it, and the script run by bubblewrap with the overlay as its root.
+The base is mounted, an overlay laid over it, and the script run (`runner`) with the overlay as its root.
 What the step made in the overlay becomes the image.
 """
 
@@ -9,9 +9,6 @@ from __future__ import annotations
 import os
 import pickle
 import shutil
-import signal
-import subprocess
-import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -19,12 +16,13 @@ from typing import Any, NamedTuple, NoReturn
 
 from puzzlefs.builder import BuildOptions, BuildResult, build
 from puzzlefs.commit import commit
-from puzzlefs.errors import BuildError, UnsupportedError
+from puzzlefs.errors import BuildError
 from puzzlefs.image import Image
 from puzzlefs.mount import mount
 from puzzlefs.names import ImageName
 from puzzlefs.overlay import Overlay, mount_overlay
 from puzzlefs.stacker.layers import Import, import_name
+from puzzlefs.stacker.runner import Script, run_script
 from puzzlefs.syscalls import mount as system_mount
 from puzzlefs.syscalls import unmount as system_unmount
 
@@ -59,7 +57,7 @@ class Step:
 def run(step: Step) -> BuildResult:
     """Do a step in namespaces that are this process's own; return what was built.
 
-    Raises `BuildError` where the script fails, `UnsupportedError` without bubblewrap.
+    Raises `BuildError` where the script fails, `UnsupportedError` with nothing that can run it.
     """
     os.umask(0o022)
     try:
@@ -76,7 +74,8 @@ def _do(step: Step) -> BuildResult:
     with _imports(step, root):
         _in_root(root, lambda: _copy_all(step.imports))
         if step.script:
-            _run_script(step, root, given.resolver)
+            seen = f"/{HOME}/run.sh"
+            run_script(Script(step.layer, step.place, root, step.script, seen, given.resolver, step.environment))
     _in_root(root, lambda: _take_back(given))
     upper = os.path.join(step.place, "upper")
     if step.base is None:
@@ -218,25 +217,3 @@ def _copy(item: Import, dest: str) -> None:
         os.chown(path, item.uid or 0, item.gid or 0, follow_symlinks=False)
     if item.mode is not None:
         os.chmod(dest, item.mode)
-
-
-def _run_script(step: Step, root: str, resolver: str) -> None:
-    """Run a step's script; raise `BuildError` where it fails."""
-    program = shutil.which("bwrap")
-    if program is None:
-        raise UnsupportedError("running a step needs bubblewrap: install the package 'bubblewrap'")
-    script = os.path.join(step.place, "script")
-    with open(script, "w", encoding="utf-8") as file:
-        file.write(step.script)
-    os.chmod(script, 0o700)
-    words = [program, "--bind", root, "/", "--dev", "/dev", "--proc", "/proc", "--ro-bind", "/sys", "/sys"]
-    words += ["--die-with-parent", "--unshare-pid", "--unshare-ipc", "--unshare-uts", "--hostname", step.layer]
-    words += ["--ro-bind-try", _RESOLVER, resolver, "--ro-bind", script, f"/{HOME}/run.sh"]
-    words += ["--chdir", "/", "--clearenv"]
-    for name, value in step.environment.items():
-        words += ["--setenv", name, value]
-    done = subprocess.run([*words, f"/{HOME}/run.sh"], stdin=subprocess.DEVNULL, stdout=sys.stderr, check=False)
-    if done.returncode < 0:
-        raise BuildError(f"{step.layer}: the script was ended by {signal.Signals(-done.returncode).name}")
-    if done.returncode > 0:
-        raise BuildError(f"{step.layer}: the script failed with exit code {done.returncode}")
