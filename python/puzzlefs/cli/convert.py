@@ -86,6 +86,9 @@ def _reverse(options: argparse.Namespace) -> int:
 def _convert(options: argparse.Namespace) -> int:
     with shown_progress(options) as report:
         images = convert(options.source, options.image, _options(options), report)
+    for image in images:
+        for notice in image.notices:
+            print(f"puzzlefs: {notice}", file=sys.stderr)
     if options.json:
         print(json.dumps([image.document() for image in images], sort_keys=True))
         return 0

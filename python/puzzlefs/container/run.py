@@ -8,9 +8,9 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from types import FrameType
+from typing import Self
 
 from puzzlefs.container.bundle import ROOTFS, make_bundle
 from puzzlefs.container.spec import ContainerOptions
@@ -19,10 +19,8 @@ from puzzlefs.image import Image
 from puzzlefs.unmount import unmount
 
 RUNTIMES = ("runc", "crun")
-_FORWARDED = (
-    *(signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP),
-    *(signal.SIGUSR1, signal.SIGUSR2, signal.SIGWINCH, signal.SIGCONT),
-)
+_ENDING = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP)
+_OTHERS = (signal.SIGUSR1, signal.SIGUSR2, signal.SIGWINCH, signal.SIGCONT)
 # What the terminal sends to everybody in its foreground by itself.
 _OF_TERMINAL = (signal.SIGINT, signal.SIGQUIT, signal.SIGWINCH, signal.SIGCONT)
 
@@ -50,22 +48,21 @@ def run_image(
     and `find_runtime`. Afterwards nothing is mounted and no file is left, but in `persist`.
     """
     program = find_runtime(runtime)
-    with tempfile.TemporaryDirectory(prefix="puzzlefs-run-", ignore_cleanup_errors=True) as home:
+    with _Signals() as signals, tempfile.TemporaryDirectory(prefix="puzzlefs-run-", ignore_cleanup_errors=True) as home:
         bundle = os.path.join(home, "bundle")
         make_bundle(image, bundle, options, persist=persist, fork=fork)
         try:
-            return _run(program, bundle, home, options)
+            return _run(program, bundle, home, options, signals)
         finally:
             _unmount(os.path.join(bundle, ROOTFS))
 
 
-def _run(program: str, bundle: str, home: str, options: ContainerOptions) -> int:
+def _run(program: str, bundle: str, home: str, options: ContainerOptions, signals: _Signals) -> int:
     name = os.path.basename(home)
     # Where runtimes keep what they know of containers is root's own.
     flags = ["--root", os.path.join(home, "state")] if options.rootless else []
-    command = [program, *flags, "run", "--bundle", bundle, name]
-    with subprocess.Popen(command) as runtime, _forwarding(runtime):
-        code = runtime.wait()
+    signals.runtime = subprocess.Popen([program, *flags, "run", "--bundle", bundle, name])
+    code = signals.runtime.wait()
     if code < 0:
         # It was killed, and so could not end the container.
         subprocess.run([program, *flags, "delete", "--force", name], capture_output=True, check=False)
@@ -73,23 +70,32 @@ def _run(program: str, bundle: str, home: str, options: ContainerOptions) -> int
     return code
 
 
-@contextmanager
-def _forwarding(runtime: subprocess.Popen[bytes]) -> Iterator[None]:
-    """Pass on what signals come, but those that the runtime got from the terminal already."""
-    in_foreground = False
-    with suppress(OSError):
-        in_foreground = os.tcgetpgrp(sys.stdin.fileno()) == os.getpgrp()
+class _Signals:
+    """Passes signals on to a runtime, but those that it got from the terminal already.
 
-    def forward(number: int, _: FrameType | None) -> None:
-        if not (in_foreground and number in _OF_TERMINAL):
-            runtime.send_signal(number)
+    Before there is one, those that would end this process raise, so that it cleans up.
+    """
 
-    before = {number: signal.signal(number, forward) for number in _FORWARDED}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
+    def __init__(self) -> None:
+        self.runtime: subprocess.Popen[bytes] | None = None
+        self._in_foreground = False
+
+    def __enter__(self) -> Self:
+        with suppress(OSError):
+            self._in_foreground = os.tcgetpgrp(sys.stdin.fileno()) == os.getpgrp()
+        self._before = {number: signal.signal(number, self._take) for number in (*_ENDING, *_OTHERS)}
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
             signal.signal(number, handler)
+
+    def _take(self, number: int, _: FrameType | None) -> None:
+        if self.runtime is None:
+            if number in _ENDING:
+                raise KeyboardInterrupt if number == signal.SIGINT else SystemExit(128 + number)
+        elif not (self._in_foreground and number in _OF_TERMINAL):
+            self.runtime.send_signal(number)
 
 
 def _unmount(rootfs: str) -> None:

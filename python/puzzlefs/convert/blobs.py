@@ -7,7 +7,7 @@ import os
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import BinaryIO
+from io import BufferedReader
 
 from puzzlefs import constants
 from puzzlefs._native import native
@@ -71,7 +71,7 @@ class BlobSource:
             raise BlobError(descriptor.raw_digest, "content does not match the digest")
         return content
 
-    def _open(self, descriptor: Descriptor, suffix: str = "") -> BinaryIO:
+    def _open(self, descriptor: Descriptor, suffix: str = "") -> BufferedReader:
         digest = descriptor.raw_digest
         try:
             file = open_input(os.path.join(self._directory, digest.hex() + suffix))
@@ -85,12 +85,12 @@ class BlobSource:
         raise BlobError(digest, f"cannot be read: {os.strerror(errno.ESPIPE)}")
 
 
-def open_input(path: str) -> BinaryIO:
+def open_input(path: str) -> BufferedReader:
     """Open a file for reading, a pipe without waiting for somebody to write."""
     return open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK))
 
 
-def plain_layer(file: BinaryIO, what: str, size_limit: int | None) -> Layer:
+def plain_layer(file: BufferedReader, what: str, size_limit: int | None) -> Layer:
     """Describe a tar archive that stands alone and can be read once; nothing promises its digest."""
 
     @contextmanager

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -16,7 +16,7 @@ from puzzlefs.convert.config import converted_config
 from puzzlefs.convert.contents import Contents, ContentWriter
 from puzzlefs.convert.manifests import SourceImage
 from puzzlefs.convert.transports import SourceOptions, open_source
-from puzzlefs.convert.tree import Node
+from puzzlefs.convert.tree import Node, Tree
 from puzzlefs.convert.unite import United, unite
 from puzzlefs.digests import DigestTable
 from puzzlefs.durability import Durability
@@ -69,6 +69,7 @@ class ConvertedImage:
     chunks        chunks in the stream; unique_chunks of them are distinct
     stored_bytes  size of all blobs of the image
     new_bytes     what of it was added to the store
+    notices       what the user should know, one sentence each
     """
 
     digest: str
@@ -82,6 +83,7 @@ class ConvertedImage:
     unique_chunks: int
     stored_bytes: int
     new_bytes: int
+    notices: tuple[str, ...] = ()
 
     def document(self) -> dict[str, Any]:
         """Return the result as `--json` prints it."""
@@ -162,30 +164,14 @@ class _Conversion:
         self.sync = options.durability is Durability.BLOB
 
     def run(self, progress: Callable[[Progress], None] | None) -> tuple[ConvertedImage, Descriptor]:
-        writer = stream_writer(
-            b"",
-            os.fsencode(self.store.blobs),
-            os.fsencode(self.unfinished),
-            form=Form(
-                FRAME_COMPRESSION if self.options.compression else NO_COMPRESSION,
-                self.options.pack_size,
-                self.options.frame_size,
-            ),
-            jobs=self.options.jobs,
-            sync=self.sync,
-        )
+        writer = self.stream_writer()
+        watch = _Watch(writer, sum(layer.size for layer in self.image.layers), progress)
         with ContentWriter(writer) as content_writer:
-            watch = _Watch(writer, sum(layer.size for layer in self.image.layers), progress)
             united = unite(self.image.layers, content_writer, watch.tell)
             contents = content_writer.finish()
         nodes = united.tree.number()
-        digests = DigestTable()
-        vector = write_vector((self.describe(node, _chunks(node, united, contents)) for node in nodes), digests)
-        used = set(digests.digests())
-        blobs = {blob.digest: blob for blob in contents.blobs if blob.digest in used}
-        verity = b"".join(records.VERITY.pack(digest, blobs[digest].verity) for digest in sorted(blobs))
-        rootfs = native.encode_rootfs(digests.packed(), verity, [vector])
-        layers = [_rootfs_descriptor(rootfs), *map(_data_descriptor, blobs.values())]
+        rootfs, blobs = self.encode(nodes, united, contents)
+        layers = [_rootfs_descriptor(rootfs), *map(_data_descriptor, blobs)]
         config, manifest = self.documents(layers)
         put = [content for content in (config, rootfs, manifest) if self.store.put(content, self.unfinished, self.sync)]
         result = ConvertedImage(
@@ -199,9 +185,30 @@ class _Conversion:
             chunks=contents.chunks,
             unique_chunks=watch.progress(0).unique_chunks,
             stored_bytes=sum(layer.size for layer in layers) + len(manifest) + len(config),
-            new_bytes=writer.progress()[4] + sum(map(len, put)),
+            new_bytes=watch.progress(0).written_bytes + sum(map(len, put)),
+            notices=tuple(_notices(united.tree, manifest)),
         )
         return result, Descriptor.of(constants.MANIFEST, manifest, platform=self.image.platform)
+
+    def stream_writer(self) -> StreamWriter:
+        compression = FRAME_COMPRESSION if self.options.compression else NO_COMPRESSION
+        return stream_writer(
+            b"",
+            os.fsencode(self.store.blob_directory),
+            os.fsencode(self.unfinished),
+            form=Form(compression, self.options.pack_size, self.options.frame_size),
+            jobs=self.options.jobs,
+            sync=self.sync,
+        )
+
+    def encode(self, nodes: Sequence[Node], united: United, contents: Contents) -> tuple[bytes, list[BlobRecord]]:
+        """Return the rootfs blob and the blobs that it names: contents that no file shows may be in others."""
+        digests = DigestTable()
+        vector = write_vector((self.describe(node, _chunks(node, united, contents)) for node in nodes), digests)
+        used = set(digests.digests())
+        blobs = {blob.digest: blob for blob in reversed(contents.blobs) if blob.digest in used}
+        verity = b"".join(records.VERITY.pack(digest, blobs[digest].verity) for digest in sorted(blobs))
+        return native.encode_rootfs(digests.packed(), verity, [vector]), list(reversed(blobs.values()))
 
     def describe(self, node: Node, chunks: tuple[Chunk, ...]) -> Inode:
         entry = node.entry
@@ -230,6 +237,14 @@ class _Conversion:
         annotations = {**self.image.annotations, **self.options.annotations}
         manifest = Manifest(described, tuple(layers), annotations)
         return config, canonical(manifest.document(artifact=True))
+
+
+def _notices(tree: Tree, manifest: bytes) -> Iterator[str]:
+    if len(manifest) > constants.MANIFEST_SIZE_WARNING:
+        yield f"the manifest has {len(manifest)} bytes: registries refuse more than 4 MiB"
+    for name, transport in {b"oci-layout": "oci-archive", b"manifest.json": "docker-archive"}.items():
+        if name in tree.root.children:
+            yield f"the tree has a file {name.decode()}: if the source is an archive of an image, say {transport}:FILE"
 
 
 def _time(nanoseconds: int, rule: MtimeRule) -> tuple[int, int]:

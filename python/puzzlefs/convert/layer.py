@@ -6,7 +6,7 @@ import errno
 import os
 from collections.abc import Iterator
 from hashlib import sha256
-from typing import BinaryIO
+from io import BufferedReader
 
 from puzzlefs.constants import GIB, MIB
 from puzzlefs.convert.expand import STEP, DamagedError, expand
@@ -28,7 +28,7 @@ class LayerStream:
     Reading raises `CorruptImageError`, `BlobError`, `StoreError`.
     """
 
-    def __init__(self, file: BinaryIO, what: str, digest: bytes | None, size_limit: int | None) -> None:
+    def __init__(self, file: BufferedReader, what: str, digest: bytes | None, size_limit: int | None) -> None:
         self._file = file
         self.what = what
         self._digest = digest
@@ -104,7 +104,8 @@ class LayerStream:
 
     def _fetch(self) -> Iterator[bytes]:
         try:
-            while block := self._file.read(STEP):
+            # One system call at a time: between two of them an interrupt is heard.
+            while block := self._file.read1(STEP):
                 self._stored.update(block)
                 self.stored_size += len(block)
                 yield block

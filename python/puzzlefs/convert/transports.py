@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import errno
 import os
-import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import BinaryIO, NamedTuple
+from io import BufferedReader
+from typing import NamedTuple
 
 from puzzlefs import constants
 from puzzlefs.convert.blobs import BlobSource, open_input, plain_layer
@@ -41,7 +41,8 @@ def open_source(source: str, options: SourceOptions) -> Iterator[list[SourceImag
     `dir:DIR` a directory of skopeo's; other transports go through skopeo."""
     transport, colon, rest = source.partition(":")
     if source == "-":
-        yield [_archive(sys.stdin.buffer, "standard input", options)]
+        with open(0, "rb", closefd=False) as file:
+            yield [_archive(file, "standard input", options)]
     elif colon and transport in SKOPEO_TRANSPORTS:
         with _fetched(source, options) as directory:
             yield _directory_images(directory, options)
@@ -54,14 +55,14 @@ def open_source(source: str, options: SourceOptions) -> Iterator[list[SourceImag
         yield _layout_images(source, options)
 
 
-def _opened(path: str) -> BinaryIO:
+def _opened(path: str) -> BufferedReader:
     try:
         return open(path, "rb")
     except OSError as error:
         raise StoreError(os.fsencode(path), error.errno or errno.EIO) from error
 
 
-def _archive(file: BinaryIO, what: str, options: SourceOptions) -> SourceImage:
+def _archive(file: BufferedReader, what: str, options: SourceOptions) -> SourceImage:
     platform = options.platform or Platform.host().document()
     return SourceImage(platform, None, [plain_layer(file, what, options.size_limit)], {})
 
