@@ -12,6 +12,7 @@ use rustix::io::{Errno, retry_on_intr};
 use crate::fsverity::measure;
 use crate::hashing::{LeafHasher, leaves};
 use crate::seek_table::{FOOTER_SIZE, SeekTable};
+use crate::waiting;
 
 /// `Result` of work on one blob.
 pub type Result<T> = std::result::Result<T, BlobFault>;
@@ -274,7 +275,7 @@ fn read_up_to(file: BorrowedFd<'_>, offset: u64, buffer: &mut [u8]) -> Result<us
     let mut filled = 0;
     while filled < buffer.len() {
         let rest = &mut buffer[filled..];
-        match retry_on_intr(|| rustix::io::pread(file, &mut *rest, offset + filled as u64)) {
+        match waiting::read(file, rest, offset + filled as u64) {
             Ok(0) => break,
             Ok(count) => filled += count,
             // An offset past what the system can address is past the end.

@@ -13,6 +13,7 @@ use rustix::io::Errno;
 
 use crate::blob::{Blob, Proof, Result, Verify};
 use crate::lru::Lru;
+use crate::waiting;
 
 /// Blobs that are kept open.
 const OPEN_LIMIT: usize = 512;
@@ -88,7 +89,10 @@ impl Blobs {
             return Ok(blob);
         }
         // Held while the blob is hashed, so that threads that want the same blob hash it once.
-        let mut knowledge = lock(&slot.knowledge);
+        let mut knowledge = slot.knowledge.try_lock().unwrap_or_else(|_| {
+            waiting::expect();
+            lock(&slot.knowledge)
+        });
         let proof = match &*knowledge {
             Knowledge::Bad => return Err(BlobFault::WrongContent),
             Knowledge::Good(proof) => Some(Arc::clone(proof)),

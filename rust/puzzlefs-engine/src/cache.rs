@@ -4,6 +4,7 @@ use std::collections::HashSet;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use crate::lru::Lru;
+use crate::waiting;
 
 /// Bytes that an entry takes beside the frame itself, about.
 const OVERHEAD: usize = 128;
@@ -66,6 +67,7 @@ impl FrameCache {
             if state.claimed.insert(key) {
                 return Found::Claim(Claim { cache: self, key });
             }
+            waiting::expect();
             let woken = self.settled.wait(state);
             state = woken.unwrap_or_else(PoisonError::into_inner);
         }

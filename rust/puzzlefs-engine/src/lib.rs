@@ -44,6 +44,7 @@ mod source;
 mod stream;
 mod sync;
 mod trace;
+mod waiting;
 mod worker;
 mod writer;
 

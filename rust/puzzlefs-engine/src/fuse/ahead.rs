@@ -13,6 +13,8 @@ use puzzlefs_core::metadata::Kind;
 const STREAMS: usize = 16;
 /// Numbers that may lie between one file of a sequence and the next: of other kinds, or not read.
 pub const GAP: u64 = 64;
+/// Evidence of a sequence before anything is sent: files read here and there lie in order by chance too.
+const ENOUGH: u32 = 2;
 /// Bytes that are sent ahead the first time; each further time twice as many.
 const FIRST_WINDOW: usize = 128 << 10;
 const LAST_WINDOW: usize = 2 << 20;
@@ -33,6 +35,8 @@ struct Streams {
 struct Stream {
     /// The number after the last that was read or sent; 0 for no stream.
     next: u64,
+    /// What speaks for a sequence: a listing, and each file that was read where one was expected.
+    evidence: u32,
     window: usize,
 }
 
@@ -55,7 +59,7 @@ impl Ahead {
         let first = entries.find_map(|(_, ino)| is_file(ino).then_some(ino));
         let mut streams = self.lock();
         if let Some(next) = first.filter(|&ino| streams.find(ino).is_none()) {
-            streams.add(next);
+            streams.add(next, 1);
         }
     }
 
@@ -64,12 +68,16 @@ impl Ahead {
         let mut streams = self.lock();
         let next = ino.saturating_add(1);
         let Some(at) = streams.find(ino) else {
-            streams.add(next);
+            streams.add(next, 0);
             return None;
         };
         let stream = &mut streams.streams[at];
+        (stream.next, stream.evidence) = (next, stream.evidence.saturating_add(1));
+        if stream.evidence < ENOUGH {
+            return None;
+        }
         let window = (stream.window * 2).clamp(FIRST_WINDOW, LAST_WINDOW);
-        *stream = Stream { next, window };
+        stream.window = window;
         Some(Run { stream: at, window })
     }
 
@@ -97,8 +105,29 @@ impl Streams {
         self.streams.iter().position(continues)
     }
 
-    fn add(&mut self, next: u64) {
-        self.streams[self.oldest] = Stream { next, window: 0 };
+    fn add(&mut self, next: u64, evidence: u32) {
+        self.streams[self.oldest] = Stream {
+            next,
+            evidence,
+            window: 0,
+        };
         self.oldest = (self.oldest + 1) % STREAMS;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn two_files_in_order_may_be_chance_and_three_are_not() {
+        let ahead = Ahead::default();
+        assert_eq!(ahead.follow(1000), None);
+        assert_eq!(ahead.follow(1001), None);
+        assert_eq!(ahead.follow(5000), None);
+        let run = ahead.follow(1002 + GAP);
+        assert_eq!(run.map(|run| run.window), Some(FIRST_WINDOW));
+        let run = ahead.follow(1003 + GAP);
+        assert_eq!(run.map(|run| run.window), Some(2 * FIRST_WINDOW));
     }
 }

@@ -15,6 +15,8 @@ mod push;
 mod reply;
 mod server;
 mod session;
+mod turn;
+mod worker;
 
 pub use mount::{mount, unmount};
 pub use server::Server;

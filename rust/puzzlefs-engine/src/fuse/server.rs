@@ -12,6 +12,7 @@ use super::device;
 use super::faults::Faults;
 use super::filesystem::Filesystem;
 use super::session::Session;
+use super::worker::Worker;
 use crate::reader::Reader;
 
 /// A mount that is being served; it goes on by itself until it is unmounted.
@@ -36,7 +37,7 @@ impl Server {
         spawn(move || {
             if session.begin(connection.as_fd()) {
                 let others = start_others(&session, connection.as_fd(), threads.saturating_sub(1));
-                session.serve(connection.as_fd(), others == 0);
+                Worker::new(session, connection.as_fd(), others == 0).run();
             }
         })?;
         Ok(Self(faults))
@@ -58,7 +59,7 @@ fn start_others(session: &Arc<Session>, connection: BorrowedFd<'_>, count: usize
             return false;
         };
         let session = Arc::clone(session);
-        spawn(move || session.serve(own.as_fd(), false)).is_ok()
+        spawn(move || Worker::new(session, own.as_fd(), false).run()).is_ok()
     };
     (0..count).filter(start).count()
 }

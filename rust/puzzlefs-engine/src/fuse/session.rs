@@ -7,7 +7,7 @@ use std::sync::{Arc, OnceLock};
 use puzzlefs_core::index::Index;
 use rustix::io::{Errno, retry_on_intr};
 
-use super::ahead::Ahead;
+use super::ahead::{Ahead, Run};
 use super::faults::Faults;
 use super::filesystem::{Filesystem, Refusal};
 use super::protocol::{
@@ -15,9 +15,9 @@ use super::protocol::{
 };
 use super::push::Pusher;
 use super::reply::Reply;
+use super::turn::Turn;
+use super::worker::REQUEST;
 
-/// Bytes of the longest request: nothing is written, so two names or a list of forgotten inodes.
-const REQUEST: usize = 16 << 10;
 /// Bytes that the kernel may write at once; it takes no less.
 const MAX_WRITE: u32 = 4096;
 /// Pages of the largest read.
@@ -41,6 +41,8 @@ pub struct Session {
     offered: OnceLock<u32>,
     ahead: Ahead,
     pusher: Pusher,
+    /// Who waits for requests.
+    pub turn: Turn,
 }
 
 impl Session {
@@ -53,6 +55,7 @@ impl Session {
             offered: OnceLock::new(),
             ahead: Ahead::default(),
             pusher: Pusher::default(),
+            turn: Turn::default(),
         }
     }
 
@@ -83,20 +86,6 @@ impl Session {
         false
     }
 
-    /// Answers requests until the mount ends. `alone` says that no other thread does.
-    pub fn serve(&self, device: BorrowedFd<'_>, alone: bool) {
-        let mut buffer = vec![0; REQUEST];
-        let mut reply = Reply::new();
-        while let Some(bytes) = receive(device, &mut buffer) {
-            if let Some(request) = Request::parse(bytes) {
-                self.respond(device, &request, &mut reply);
-                if !alone {
-                    self.look_ahead(device, &request);
-                }
-            }
-        }
-    }
-
     /// Answers INIT; says whether the kernel speaks this major version, else it will ask again.
     fn negotiate(&self, request: &Request<'_>, reply: &mut Reply) -> Result<bool, Errno> {
         if request.opcode != opcode::INIT {
@@ -122,7 +111,8 @@ impl Session {
         Ok(true)
     }
 
-    fn respond(&self, device: BorrowedFd<'_>, request: &Request<'_>, reply: &mut Reply) {
+    /// Answers a request.
+    pub fn respond(&self, device: BorrowedFd<'_>, request: &Request<'_>, reply: &mut Reply) {
         if matches!(request.opcode, opcode::FORGET | opcode::BATCH_FORGET) {
             return;
         }
@@ -160,22 +150,22 @@ impl Session {
         Ok(reply.words(&[kept.1, 0])?)
     }
 
-    /// Sends what will probably be asked for next, unless another thread is at that: one of them must
-    /// go on answering, for the kernel may hold a page until the read that waits for it is answered.
-    fn look_ahead(&self, device: BorrowedFd<'_>, request: &Request<'_>) {
+    /// Returns what will probably be asked for next, after a request was answered.
+    pub fn expected(&self, request: &Request<'_>) -> Option<Run> {
         if !request.long(8).is_ok_and(|offset| offset == 0) {
-            return;
+            return None;
         }
         match request.opcode {
             opcode::READDIRPLUS => self.ahead.expect(&self.filesystem.index, request.node),
-            opcode::READ => {
-                if let Some(run) = self.ahead.follow(request.node) {
-                    self.pusher
-                        .push(&self.filesystem, &self.ahead, &run, device);
-                }
-            }
+            opcode::READ => return self.ahead.follow(request.node),
             _ => {}
         }
+        None
+    }
+
+    /// Sends what is expected into the kernel's cache, unless another thread is at that.
+    pub fn send_ahead(&self, device: BorrowedFd<'_>, run: &Run) {
+        self.pusher.push(&self.filesystem, &self.ahead, run, device);
     }
 
     /// Writes one byte for whoever waits. It must not block: who does not listen misses it.
