@@ -284,6 +284,23 @@ def test_a_malformed_manifest_is_refused(tmp_path: Path, name: str) -> None:
         convert(change_manifest(tmp_path / "source", MANIFESTS[name]), f"{tmp_path}/store:t")
 
 
+CONFIGS: dict[str, Any] = {
+    "config": 7,
+    "environment": {"Env": 7},
+    "variables": {"Env": ["A=b", 7]},
+    "labels": {"Labels": ["a"]},
+    "half a character": {"Env": ["A=\ud800"]},
+    "no number": {"Anything": float("nan")},
+}
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_a_malformed_config_is_refused(tmp_path: Path, name: str) -> None:
+    """What must be read of it, or could not be written again."""
+    with pytest.raises(CorruptImageError):
+        converted(tmp_path, layer(), config=CONFIGS[name])
+
+
 def test_indexes_within_indexes_come_to_an_end(tmp_path: Path) -> None:
     """They may be nested, but not without end; an index of nothing has no image."""
     write_layout(tmp_path / "source", layer(file("a")))

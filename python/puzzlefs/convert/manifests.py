@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -72,7 +73,7 @@ def _leaves(blobs: BlobSource, descriptors: Sequence[Descriptor], depth: int) ->
         raise CorruptImageError("index: indexes are nested too deep")
     for descriptor in descriptors:
         if descriptor.media_type in INDEXES:
-            document = parse_object(blobs.manifest(descriptor), "index")
+            document = _parse(blobs.manifest(descriptor), "index")
             entries = document.get("manifests")
             if not isinstance(entries, list):
                 raise CorruptImageError("index: manifests are not a list")
@@ -93,7 +94,7 @@ def _parts(platform: Mapping[str, Any]) -> list[str]:
 def _image(blobs: BlobSource, descriptor: Descriptor) -> SourceImage:
     if descriptor.media_type not in MANIFESTS:
         raise UnsupportedError(f"{descriptor.digest} is of unknown media type {descriptor.media_type!r}")
-    document = parse_object(blobs.manifest(descriptor), "manifest")
+    document = _parse(blobs.manifest(descriptor), "manifest")
     layers = document.get("layers")
     if document.get("schemaVersion") != 2 or not isinstance(layers, list):
         raise CorruptImageError(f"manifest {descriptor.digest}: not of schema version 2 with a list of layers")
@@ -116,9 +117,25 @@ def _image(blobs: BlobSource, descriptor: Descriptor) -> SourceImage:
 def _config(blobs: BlobSource, descriptor: Descriptor) -> dict[str, Any] | None:
     if descriptor.media_type not in _CONFIGS:
         return None
-    document = parse_object(blobs.config(descriptor), "image config")
-    if not isinstance(document.get("config") or {}, dict):
+    document = _parse(blobs.config(descriptor), "image config")
+    config = document.get("config") or {}
+    if not isinstance(config, dict):
         raise CorruptImageError("image config: its config is not an object")
+    environment = config.get("Env") or []
+    if not isinstance(environment, list) or not all(isinstance(variable, str) for variable in environment):
+        raise CorruptImageError("image config: its environment is not a list of strings")
+    if not isinstance(config.get("Labels") or {}, dict):
+        raise CorruptImageError("image config: its labels are not an object")
+    return document
+
+
+def _parse(content: bytes, what: str) -> dict[str, Any]:
+    """Return the JSON object in `content`, which can be written again. Raises `CorruptImageError`."""
+    document = parse_object(content, what)
+    try:
+        json.dumps(document, ensure_ascii=False, allow_nan=False).encode()
+    except (ValueError, RecursionError) as error:
+        raise CorruptImageError(f"{what}: not JSON") from error
     return document
 
 
