@@ -52,7 +52,7 @@ def _storage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """What buildah keeps in a test is the test's own."""
     requires_root()
     places = f'graphroot = "{tmp_path}/images"\nrunroot = "{tmp_path}/run"\n'
-    (tmp_path / "storage.conf").write_text(f'[storage]\ndriver = "vfs"\n{places}')
+    (tmp_path / "storage.conf").write_text(f'[storage]\ndriver = "overlay"\n{places}')
     monkeypatch.setenv("CONTAINERS_STORAGE_CONF", str(tmp_path / "storage.conf"))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     yield

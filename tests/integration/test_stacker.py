@@ -304,6 +304,12 @@ def test_a_step_that_fails(project: Project) -> None:
     assert verify_store(project.store).problems == []
 
 
+def test_a_step_that_breaks_what_it_was_given(project: Project) -> None:
+    """What it puts there, or cannot remove, is not in the image."""
+    project.build("a:\n  from: {type: oci, url: BASE}\n  run: rm -rf /stacker/run.sh || touch /stacker/mine /made\n")
+    assert {path for path, _ in project.image("a").walk()} & {b"stacker", b"dev", b"proc"} == set()
+
+
 def test_links_of_the_base_lead_nowhere_else(project: Project) -> None:
     """A file is copied to where its path leads inside the image."""
     outside = project.home / "outside"

@@ -95,6 +95,7 @@ REFUSED = {
     "f.yaml: a: imports: dest 'x' is not": "a: {from: {type: scratch}, imports: [{path: /x, dest: x}]}",
     "f.yaml: a: imports: mode: '9' is out of range": "a: {from: {type: scratch}, imports: [{path: /x, mode: 9}]}",
     "f.yaml: a: imports: two are called 'x'": "a: {from: {type: scratch}, imports: [/x, /y/x]}",
+    "f.yaml: a: imports: a path that ends in '..'": "a: {from: {type: scratch}, imports: [/x/..]}",
     "f.yaml: nested too deeply": "[" * 5000,
 }
 

@@ -253,6 +253,8 @@ class _LayerReader:
         found = tuple(self.one_import({"path": item} if isinstance(item, str) else item) for item in items)
         names = [import_name(item) for item in found]
         for name in names:
+            if name in (".", ".."):
+                raise self.fault(f"imports: a path that ends in {name!r} has no name")
             if names.count(name) > 1:
                 raise self.fault(f"imports: two are called {name!r}")
         return found

@@ -24,6 +24,8 @@ from puzzlefs.container.spec import (
 from puzzlefs.errors import BuildError, UnsupportedError
 
 _RESOLVER = "/etc/resolv.conf"
+# What a host's name may have.
+_NAME_LIMIT = 63
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +74,14 @@ def run_script(script: Script) -> None:
 
 def _bubblewrap(program: str, script: Script, path: str) -> list[str]:
     words = [program, "--bind", script.root, "/", "--dev", "/dev", "--proc", "/proc", "--ro-bind", "/sys", "/sys"]
-    words += ["--die-with-parent", "--unshare-pid", "--unshare-ipc", "--unshare-uts", "--hostname", script.name]
+    words += [
+        "--die-with-parent",
+        "--unshare-pid",
+        "--unshare-ipc",
+        "--unshare-uts",
+        "--hostname",
+        script.name[:_NAME_LIMIT],
+    ]
     words += ["--ro-bind-try", _RESOLVER, script.resolver, "--ro-bind", path, script.seen]
     words += ["--chdir", "/", "--clearenv"]
     for name, value in script.environment.items():
@@ -105,7 +114,7 @@ def _spec(script: Script, path: str) -> dict[str, Any]:
             "capabilities": dict.fromkeys(("bounding", "effective", "permitted"), CAPABILITIES),
         },
         "root": {"path": script.root},
-        "hostname": script.name,
+        "hostname": script.name[:_NAME_LIMIT],
         "mounts": [
             *system_mounts(options),
             *(mount_entry(place, "bind", source, ["bind", "ro"]) for place, source in binds.items()),

@@ -135,7 +135,7 @@ def _be_child(root: str, call: Callable[[], Any], writing: int) -> NoReturn:
         os.chdir("/")
         answer: tuple[Any, str | None] = (call(), None)
     except OSError as error:
-        answer = (None, f"{error.filename or '/'}: {error.strerror}")
+        answer = (None, f"{error.filename}: {error.strerror}" if error.filename else str(error))
     with open(writing, "wb") as file:
         pickle.dump(answer, file)
     os._exit(0)
@@ -177,7 +177,7 @@ def _with_parents(directory: str) -> list[str]:
 
 def _take_back(given: _Given) -> None:
     """Remove what a step was given where it is as it was, and make the directories look untouched that are."""
-    untouched = [path for path, (_, after) in given.times.items() if os.stat(path).st_mtime_ns == after]
+    untouched = [path for path, (_, after) in given.times.items() if _modified(path) == after]
     shutil.rmtree(f"/{HOME}")
     for path in reversed(given.paths):
         if path.startswith(f"/{HOME}"):
@@ -190,6 +190,14 @@ def _take_back(given: _Given) -> None:
                 os.unlink(path)
     for path in untouched:
         os.utime(path, ns=(0, given.times[path][0]))
+
+
+def _modified(path: str) -> int | None:
+    """Return when a directory was modified, None where it is no more."""
+    try:
+        return os.stat(path).st_mtime_ns
+    except OSError:
+        return None
 
 
 def _copy_all(imports: Sequence[Import]) -> None:
