@@ -35,9 +35,9 @@ class Images(Ours):
         self, average: int | None, frames: int | None = None, order: str | None = None, *, reuse: bool = False
     ) -> None:
         self.average, self.frames, self.order, self.reuse = average, frames, order, reuse
-        parts = {None: "default", 0: "chunks"}.get(average) or f"packs of {short(average or 0)}"
-        self.name = parts.replace("packs of ", "")
-        self.title = parts
+        known = {None: "default", 0: "chunks"}
+        self.name = known.get(average) or short(average or 0)
+        self.title = {None: "default", 0: "one blob a chunk"}.get(average) or f"packs of {short(average or 0)}"
         for mark, text in ((frames and short(frames), "frames of {}"), (order, "by {}"), (reuse or None, "reuse")):
             if mark:
                 self.name += f"-{'reuse' if mark is True else mark}"

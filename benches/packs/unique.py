@@ -1,6 +1,6 @@
 """Much data, none of it twice, in one image: built, verified, mounted, and through a registry and back.
 
-Half of the files are noise, half have four bits of chance in each byte. What a step no longer needs it
+One file of four is noise, the others have two bits of chance in each byte. What a step no longer needs it
 removes: there may be no room for the tree, the image and two copies.
 """
 
@@ -22,7 +22,7 @@ from tools.registry import serving
 
 FILE = 16 * MIB
 SIZE = 10_000_000_000
-FOUR_BITS = bytes(33 + byte % 16 for byte in range(256))
+TWO_BITS = bytes(33 + byte % 4 for byte in range(256))
 COPY = ("skopeo", "--insecure-policy", "copy")
 
 
@@ -46,8 +46,8 @@ class Place:
         found = {}
         for number in range(self.size // FILE):
             content = random.Random(number).randbytes(FILE)
-            if number % 2:
-                content = content.translate(FOUR_BITS)
+            if number % 4:
+                content = content.translate(TWO_BITS)
             (self.tree / f"{number:05}").write_bytes(content)
             found[f"{number:05}"] = hashlib.sha256(content).hexdigest()
         self.digests.write_text(json.dumps(found))
