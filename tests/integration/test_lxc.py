@@ -65,6 +65,7 @@ class Lxc:
     def run(self, *words: object, check: bool = True) -> str:
         """Run a command; return what it prints."""
         environment = {"PATH": PATH, "HOME": str(self.home), "PYTHONPATH": PACKAGES}
+        environment["LXC_CACHE_PATH"] = str(self.home / "cache")
         done = subprocess.run(
             [*self._prefix, *map(str, words)], env=environment, capture_output=True, text=True, check=False, timeout=60
         )
@@ -202,6 +203,22 @@ def test_copy_of_its_own(image: str, lxc: Lxc, tmp_path: Path) -> None:
     assert lxc.sh("c", "cat /etc/hostname") == "c\n"
 
 
+@pytest.mark.parametrize("transport", ["oci", "dir"])
+def test_image_from_elsewhere_is_kept_in_the_cache(image: str, lxc: Lxc, tmp_path: Path, transport: str) -> None:
+    """One of layers is converted, one of skopeo's copied; neither is needed then."""
+    source = tmp_path / "source"
+    if transport == "oci":
+        puzzlefs("convert", "--reverse", image, f"oci:{source}:t")
+        lxc.create("c", "--url", f"oci:{source}:t")
+    else:
+        subprocess.run(["skopeo", "--insecure-policy", "copy", image, f"dir:{source}"], check=True, capture_output=True)
+        lxc.create("c", "--url", f"dir:{source}", "--username", "somebody", "--password", "secret")
+    shutil.rmtree(source)
+    lxc("start", "c")
+    assert lxc.sh("c", "cat /etc/hostname; stat -c %u /srv/app") == "c\n0\n"
+    assert os.listdir(tmp_path / "cache") == ["puzzlefs"]
+
+
 def test_tag_that_moves_is_not_followed(image: str, lxc: Lxc, tmp_path: Path) -> None:
     """A container stays with the manifest that it was made of."""
     shutil.copytree(layout(image), tmp_path / "oci")
@@ -236,7 +253,7 @@ def test_failing_leaves_no_half_made_container(image: str, lxc: Lxc, tmp_path: P
     for words, sentence in (
         (("--url", f"oci:{tmp_path}/none:t"), "none"),
         (("--url", image + "x"), "no tag 'tx'"),
-        (("--url", f"dir:{tmp_path}/empty"), "skopeo: "),
+        (("--url", f"dir:{tmp_path}/empty"), "empty"),
         (("--url", image, "--password", "secret"), "a password without a user name"),
         (("--url", image, "--mount-helper", "/bin/false"), "/bin/false failed"),
     ):
