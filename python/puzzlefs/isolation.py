@@ -24,12 +24,10 @@ from contextlib import suppress
 from typing import Any, NamedTuple
 
 from puzzlefs.errors import PuzzleFSError, UnsupportedError
-from puzzlefs.syscalls import mount
+from puzzlefs.syscalls import NEW_MOUNTS, NEW_PROCESSES, NEW_USERS, make_mounts_private, mount, unshare
 
 _MODULE = "puzzlefs.isolation"
-_NEW_MOUNTS, _NEW_USERS, _NEW_PROCESSES = 0x20000, 0x10000000, 0x20000000
 _DIE_WITH_PARENT = 1
-_PRIVATE = 1 << 18 | 1 << 14  # MS_PRIVATE | MS_REC
 
 
 class IsolatedError(PuzzleFSError):
@@ -147,13 +145,13 @@ def main(arguments: Sequence[str]) -> int:
 
 def _enter(work: str, ready: int, hear: int, answer: int) -> int:
     _die_with_parent()
-    _unshare(_NEW_USERS)
+    _unshare(NEW_USERS)
     os.write(ready, b"r")
     with open(hear, "rb") as file:
         request = pickle.load(file)  # noqa: S301 - from this very program
     os.setresgid(0, 0, 0)
     os.setresuid(0, 0, 0)
-    _unshare(_NEW_MOUNTS | _NEW_PROCESSES)
+    _unshare(NEW_MOUNTS | NEW_PROCESSES)
     first = os.fork()
     if first:
         return os.waitstatus_to_exitcode(os.waitpid(first, 0)[1])
@@ -179,7 +177,7 @@ def _told(answer: int, call: Callable[[], int]) -> int:
 
 def _work(answer: int, work: str, request: Any) -> int:
     _die_with_parent()
-    mount("none", "/", "none", _PRIVATE, b"")
+    make_mounts_private()
     # The old table of processes stays where the system keeps another from being seen.
     with suppress(OSError):
         mount("proc", "/proc", "proc", 0, b"")
@@ -200,11 +198,12 @@ def _die_with_parent() -> None:
 
 
 def _unshare(flags: int) -> None:
-    libc = ctypes.CDLL(None, use_errno=True)
-    if libc.unshare(flags) != 0:
-        number = ctypes.get_errno()
-        reason = "the limit is reached (user.max_user_namespaces)" if number == errno.ENOSPC else os.strerror(number)
-        raise UnsupportedError(f"this system gives no user namespace of one's own: {reason}")
+    try:
+        unshare(flags)
+    except OSError as error:
+        full = error.errno == errno.ENOSPC
+        reason = "the limit is reached (user.max_user_namespaces)" if full else error.strerror
+        raise UnsupportedError(f"this system gives no user namespace of one's own: {reason}") from error
 
 
 if __name__ == "__main__":

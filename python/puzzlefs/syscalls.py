@@ -1,4 +1,4 @@
-"""mount(2), umount2(2) and setns(2), which Python's `os` lacks."""
+"""mount(2), umount2(2), setns(2) and unshare(2), which Python's `os` lacks."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ from puzzlefs._native import native
 
 _DETACH = 2
 _NO_FOLLOW = 8
-_MOUNT_NAMESPACE = 0x20000
+NEW_MOUNTS, NEW_USERS, NEW_PROCESSES = 0x20000, 0x10000000, 0x20000000
+"""Namespaces for `unshare`."""
+_PRIVATE = 1 << 18 | 1 << 14  # MS_PRIVATE | MS_REC
 
 
 def mount(source: str, target: str | bytes, kind: str, flags: int, data: bytes) -> None:
@@ -38,9 +40,22 @@ def join_mount_namespace(path: str) -> None:
     libc = ctypes.CDLL(None, use_errno=True)
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
-        _check(libc.setns(descriptor, _MOUNT_NAMESPACE), path)
+        _check(libc.setns(descriptor, NEW_MOUNTS), path)
     finally:
         os.close(descriptor)
+
+
+def unshare(flags: int) -> None:
+    """Give this process, which has one thread, namespaces of its own. Raises `OSError`."""
+    import ctypes
+
+    libc = ctypes.CDLL(None, use_errno=True)
+    _check(libc.unshare(flags), "unshare")
+
+
+def make_mounts_private() -> None:
+    """Let nobody else see what this namespace mounts and unmounts from now on. Raises `OSError`."""
+    mount("none", "/", "none", _PRIVATE, b"")
 
 
 def _check(result: int, target: str | bytes) -> None:

@@ -213,6 +213,20 @@ def test_command_line(base: Image, tmp_path: Path, backend_name: str) -> None:
     assert Image.open(f"{name}:later").descriptor.digest == image.descriptor.digest
 
 
+def test_an_upper_directory_under_its_mount(base: Image, tmp_path: Path, backend_name: str) -> None:
+    """Without `--persist` it is in the mountpoint, hidden by the mount, which goes on as it was."""
+    place = tmp_path / "m"
+    place.mkdir()
+    puzzlefs("mount", "-w", f"{tmp_path}/oci:base", place, backend=backend_name)
+    try:
+        (place / "new").write_bytes(b"new")
+        puzzlefs("commit", place, f"{tmp_path}/oci:committed", backend=backend_name)
+        assert (place / "new").read_bytes() == b"new"
+    finally:
+        puzzlefs("umount", place, backend=backend_name)
+    assert Image.open(f"{tmp_path}/oci:committed").open("new").read() == b"new"
+
+
 def test_command_line_says_what_is_wrong(base: Image, tmp_path: Path) -> None:
     (tmp_path / "upper").mkdir()
     absent, upper, proc = tmp_path / "absent", tmp_path / "upper", Path("/proc")
@@ -286,3 +300,17 @@ def test_whiteouts_in_names(base: Image, tmp_path: Path) -> None:
     names = {path for path, _ in Image.open(f"{tmp_path}/oci:committed").walk()}
     assert {name for name in names if name.startswith(b"usr")} == {b"usr", b"usr/lib"}
     assert names & {b"etc/a", b"etc/b", b"etc/linked", b"top"} == {b"etc/b", b"etc/linked"}
+
+
+def test_reproducible(base: Image, tmp_path: Path) -> None:
+    """One digest by both backends, of files that were written at different times."""
+    said = set()
+    for name in ("rust", "python"):
+        upper = tmp_path / name
+        (upper / "etc").mkdir(parents=True)
+        (upper / "etc/a").write_bytes(b"new")
+        os.mknod(upper / "top", 0o20000, os.makedev(0, 0))
+        words = ["commit", "-b", "base", upper, f"{tmp_path}/oci:t"]
+        done = run_puzzlefs(*words, backend=name, environment={"SOURCE_DATE_EPOCH": "1700000000"})
+        said.add(done.stdout)
+    assert len(said) == 1

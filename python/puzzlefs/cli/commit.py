@@ -14,6 +14,7 @@ from puzzlefs.errors import MountError, UsageError
 from puzzlefs.image import Image
 from puzzlefs.names import ImageName
 from puzzlefs.overlay import marks, recorded_base, split, upper_directory
+from puzzlefs.syscalls import NEW_MOUNTS, make_mounts_private, unmount, unshare
 
 _USER = "user.overlay."
 
@@ -64,7 +65,20 @@ def _upper(place: str) -> tuple[str, bool]:
     upper = upper_directory(mount.options)
     if upper is None:
         raise MountError(f"{place}: an overlay without an upper directory")
+    mountpoint = os.fsdecode(mount.mountpoint)
+    if os.path.commonpath([mountpoint, upper]) == mountpoint:
+        _uncover(mountpoint, upper)
     return upper, b"userxattr" in split(mount.options)
+
+
+def _uncover(mountpoint: str, upper: str) -> None:
+    """Let this process, and no other, see the upper directory that lies under the mount itself."""
+    try:
+        unshare(NEW_MOUNTS)
+        make_mounts_private()
+        unmount(mountpoint, lazy=True)
+    except OSError as error:
+        raise MountError(f"{upper}: hidden by the mount; unmount it first, then commit this directory") from error
 
 
 def _base(name: ImageName, upper: str, tag: str | None) -> Image:
