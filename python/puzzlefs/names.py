@@ -28,6 +28,8 @@ class ImageName(Value):
     def parse(cls, text: str) -> ImageName:
         """Read a name as a user writes it. Raises `UsageError`."""
         bare = text.removeprefix("oci:")
+        # What is left is a tag alone: a layout may be called `oci`, too.
+        bare = bare if ":" in bare else text
         directory, at, digest = bare.rpartition("@sha256:")
         if at and "/" not in digest:
             if not directory or not is_digest(f"sha256:{digest}"):

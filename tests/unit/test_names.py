@@ -17,6 +17,7 @@ HEX = "ab" * 32
     [
         ("dir:tag", "dir", "tag"),
         ("oci:dir:tag", "dir", "tag"),
+        ("oci:tag", "oci", "tag"),
         ("/a:b/c:v1.2", "/a:b/c", "v1.2"),
         ("/lxc/c1/../oci:c1:c1", "/lxc/c1/../oci:c1", "c1"),
         (f"dir@sha256:{HEX}", "dir", f"sha256:{HEX}"),
