@@ -104,7 +104,7 @@ def measure_reads(chosen: argparse.Namespace, peers: Sequence[Peer], work: Path,
     where = reads.stage(states.tree(chosen.trees, states.SERIES[0].name), work)
     warm(where.tree)
     for peer in peers:
-        kept.topics["reads"].pop(peer.name, None)
+        kept.put("reads", peer.name, {})
     for number in range(chosen.rounds):
         where.round = number
         for peer in peers:

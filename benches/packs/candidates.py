@@ -25,19 +25,18 @@ def short(size: int) -> str:
 class Images(Ours):
     """Our images, built with certain options.
 
-    average  bytes of a pack; 0 for one blob a chunk, None for the default
+    average  bytes of a pack; 0 for one blob a chunk
     frames   most bytes of a frame, or None for the default
     order    of the stream, or None for the default
     reuse    whether the image that the store has under the tag may be referred to
     """
 
     def __init__(
-        self, average: int | None, frames: int | None = None, order: str | None = None, *, reuse: bool = False
+        self, average: int, frames: int | None = None, order: str | None = None, *, reuse: bool = False
     ) -> None:
         self.average, self.frames, self.order, self.reuse = average, frames, order, reuse
-        known = {None: "default", 0: "chunks"}
-        self.name = known.get(average) or short(average or 0)
-        self.title = {None: "default", 0: "one blob a chunk"}.get(average) or f"packs of {short(average or 0)}"
+        self.name = short(average) if average else "chunks"
+        self.title = f"packs of {short(average)}" if average else "one blob a chunk"
         for mark, text in ((frames and short(frames), "frames of {}"), (order, "by {}"), (reuse or None, "reuse")):
             if mark:
                 self.name += f"-{'reuse' if mark is True else mark}"
@@ -45,9 +44,7 @@ class Images(Ours):
 
     def options(self, place: Path) -> Words:
         """Return the options of a build into `place`."""
-        words = []
-        if self.average is not None:
-            words += ["--pack-size", str(self.average)]
+        words = ["--pack-size", str(self.average)]
         if self.frames is not None:
             words += ["--frame-size", str(self.frames)]
         if self.order is not None:
@@ -62,7 +59,7 @@ class Images(Ours):
 
 
 CHUNKS = Images(0)
-DEFAULT = Images(None)
+CHOSEN = Images(2 * MIB, 640 * KIB)
 
 
 def grid() -> Iterator[Images]:
@@ -74,13 +71,13 @@ def grid() -> Iterator[Images]:
 
 def variants() -> Iterator[Images]:
     """Yield what else is tried: orders of the stream, and reuse."""
-    yield Images(None, order="path")
+    yield Images(CHOSEN.average, CHOSEN.frames, "path")
     yield from (Images(average, 512 * KIB, "path") for average in AVERAGES)
-    yield Images(None, reuse=True)
+    yield Images(CHOSEN.average, CHOSEN.frames, reuse=True)
 
 
 OTHERS: tuple[Peer, ...] = (KernelSquashfs(), Erofs(), Tar(), Casync())
-CANDIDATES: dict[str, Peer] = {peer.name: peer for peer in (CHUNKS, DEFAULT, *grid(), *variants(), *OTHERS)}
+CANDIDATES: dict[str, Peer] = {peer.name: peer for peer in (CHUNKS, CHOSEN, *grid(), *variants(), *OTHERS)}
 
 
 def manifest(place: Path) -> tuple[int, int]:

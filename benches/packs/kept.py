@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +13,7 @@ TOPICS = ("series", "branches", "reads", "unique")
 
 
 class Kept:
-    """Figures that stay, so that a run may measure a part of them.
+    """Figures that stay, so that a run may measure a part of them, and another at the same time another part.
 
     topics  "series", "branches", "reads", "unique": candidate → what → values
     facts   what was measured on
@@ -19,23 +21,27 @@ class Kept:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        document: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
+        self.facts: dict[str, str] = {}
+        self.load()
+
+    def load(self) -> None:
+        """Read what is kept."""
+        document: dict[str, Any] = json.loads(self.path.read_text()) if self.path.exists() else {}
         self.topics: dict[str, Topic] = {name: document.get(name, {}) for name in TOPICS}
-        self.facts: dict[str, str] = document.get("facts", {})
+        self.facts = self.facts or document.get("facts", {})
 
     def put(self, topic: str, candidate: str, values: dict[str, list[float]]) -> None:
         """Replace a candidate's figures, and write everything down."""
-        self.topics[topic][candidate] = values
-        self.save()
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with open(self.path.with_suffix(".lock"), "w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            self.load()
+            self.topics[topic][candidate] = values
+            unfinished = self.path.with_suffix(".unfinished")
+            unfinished.write_text(json.dumps({**self.topics, "facts": self.facts}, indent=1, sort_keys=True) + "\n")
+            os.replace(unfinished, self.path)
 
     def add(self, topic: str, candidate: str, values: dict[str, float]) -> None:
         """Add one round of a candidate's figures, and write everything down."""
-        kept = self.topics[topic].setdefault(candidate, {})
-        for what, value in values.items():
-            kept.setdefault(what, []).append(value)
-        self.save()
-
-    def save(self) -> None:
-        """Write everything down."""
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        self.path.write_text(json.dumps({**self.topics, "facts": self.facts}, indent=1, sort_keys=True) + "\n")
+        known = self.topics[topic].get(candidate, {})
+        self.put(topic, candidate, {what: [*known.get(what, []), value] for what, value in values.items()})

@@ -6,27 +6,27 @@ from collections.abc import Iterator, Sequence
 from statistics import median
 
 from benches.packs import states
-from benches.packs.candidates import AVERAGES, CANDIDATES, CHUNKS, DEFAULT, Images
+from benches.packs.candidates import AVERAGES, CANDIDATES, CHOSEN, CHUNKS, Images
 from benches.packs.kept import Kept, Topic
 from benches.report import table
 from benches.rows import KIB, MIB
 
-SHOWN = ("chunks", "default", "default-reuse", "default-path", "squashfs", "erofs", "tar", "casync")
+SHOWN = (CHUNKS.name, CHOSEN.name, f"{CHOSEN.name}-reuse", f"{CHOSEN.name}-path", "squashfs", "erofs", "tar", "casync")
 READS = {"build": "build", "find": "`find -ls`", "tar": "read everything", "random": "1,000 random files"}
 Check = tuple[str, str, bool]
 
 
 def targets(kept: Kept) -> str:
-    """Return what the default has to reach, and what it reaches."""
+    """Return what the choice has to reach, and what it reaches."""
     found = [*size_checks(kept.topics["series"]), *read_checks(kept.topics["reads"]), *large_checks(kept)]
     return table(["target", "reached", ""], [[what, how, "met" if met else "**missed**"] for what, how, met in found])
 
 
 def size_checks(series: Topic) -> Iterator[Check]:
     """Yield the targets about sizes; those of which a figure is missing are left out."""
-    if not {"default", "chunks", "squashfs"} <= series.keys():
+    if not {CHOSEN.name, CHUNKS.name, "squashfs"} <= series.keys():
         return
-    ours, chunks = series[DEFAULT.name], series[CHUNKS.name]
+    ours, chunks = series[CHOSEN.name], series[CHUNKS.name]
     first = ours["bytes"][0] / series["squashfs"]["bytes"][0]
     yield "first image ≤ 0.95x mksquashfs, zstd 3, 128 KiB", f"{first:.2f}x", first <= 0.95
     total = sum(ours["bytes"]) / sum(chunks["bytes"])
@@ -39,17 +39,17 @@ def size_checks(series: Topic) -> Iterator[Check]:
 
 def read_checks(reads: Topic) -> Iterator[Check]:
     """Yield the targets about time: no slower than one blob a chunk."""
-    if not {"default", "chunks"} <= reads.keys():
+    if not {CHOSEN.name, CHUNKS.name} <= reads.keys():
         return
     for what, title in READS.items():
-        times = median(reads[DEFAULT.name][what]) / median(reads[CHUNKS.name][what])
+        times = median(reads[CHOSEN.name][what]) / median(reads[CHUNKS.name][what])
         # What differs by less than two in a hundred does not differ from round to round either.
         yield f"{title}: no slower than one blob a chunk", f"{times:.2f}x the time", times <= 1.02
 
 
 def large_checks(kept: Kept) -> Iterator[Check]:
     """Yield the targets about much data."""
-    values = kept.topics["unique"].get(DEFAULT.name, {})
+    values = kept.topics["unique"].get(CHOSEN.name, {})
     if "manifest" in values:
         size, amount = values["manifest"][0], values["content"][0]
         yield f"manifest of {amount / 1e9:.0f} GB < 2 MiB", f"{size / MIB:.2f} MiB", size < 2 * MIB
@@ -58,11 +58,10 @@ def large_checks(kept: Kept) -> Iterator[Check]:
 
 
 def sizes(kept: Kept, names: Sequence[str], topic: str = "series") -> str:
-    """Return a row for each candidate: bytes, blobs, manifest, seconds."""
+    """Return a row for each candidate: bytes, blobs, manifest."""
     found = kept.topics[topic]
     chunks = found.get(CHUNKS.name, {})
     head = ["", "first image, MB", "all updates, MB", "in all, MB", "blobs, first", "blobs, in all", "manifest, KB"]
-    head += ["first build, s", "all builds, s"]
     body = []
     for name in names:
         if name in found:
@@ -70,7 +69,7 @@ def sizes(kept: Kept, names: Sequence[str], topic: str = "series") -> str:
             parts = (values["bytes"][:1], values["bytes"][1:], values["bytes"])
             of_chunks = (chunks["bytes"][:1], chunks["bytes"][1:], chunks["bytes"]) if chunks else parts
             cells = [times(sum(part), sum(other)) for part, other in zip(parts, of_chunks, strict=True)]
-            body.append([CANDIDATES[name].title, *cells, *counts(values), *seconds(values)])
+            body.append([CANDIDATES[name].title, *cells, *counts(values)])
     return table(head, body)
 
 
@@ -84,11 +83,6 @@ def counts(values: dict[str, list[float]]) -> list[str]:
     if "blobs" not in values:
         return ["", "", ""]
     return [f"{values['blobs'][0]:,.0f}", f"{values['store'][-1]:,.0f}", f"{values['manifest'][0] / 1e3:,.0f}"]
-
-
-def seconds(values: dict[str, list[float]]) -> list[str]:
-    """Return how long the first build and all builds took."""
-    return [f"{values['seconds'][0]:.2f}", f"{sum(values['seconds']):.1f}"]
 
 
 def updates(kept: Kept) -> str:
@@ -123,7 +117,7 @@ def reads(kept: Kept) -> str:
     """Return the median times of reading the first image, and of building it."""
     found = kept.topics["reads"]
     body = []
-    for name in (name for name in CANDIDATES if name in found):
+    for name in (name for name in CANDIDATES if found.get(name)):
         cells = [spread(found[name].get(what, [])) for what in READS]
         body.append([CANDIDATES[name].title, *cells])
     return table(["seconds", *READS.values()], body)
@@ -136,7 +130,7 @@ def spread(values: Sequence[float]) -> str:
 
 def large(kept: Kept) -> str:
     """Return what was measured of much data."""
-    values = kept.topics["unique"].get(DEFAULT.name, {})
+    values = kept.topics["unique"].get(CHOSEN.name, {})
     units = {"content": "MB", "build, memory": "MB", "stored": "MB", "manifest": "KB", "files": "", "blobs": ""}
     scale = {"MB": 1e6, "KB": 1e3}
     body = []

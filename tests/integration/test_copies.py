@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from puzzlefs.builder import BuildOptions, build
+from puzzlefs.constants import PACK_SIZE_MIN
 from puzzlefs.image import Image
 from puzzlefs.verify import VerifyReport
 from tests.mounts import mounted, requires_fuse
@@ -34,15 +35,16 @@ def tree(tmp_path: Path) -> Path:
     """Two files, of which one compresses."""
     tree = tmp_path / "tree"
     tree.mkdir()
-    (tree / "noise").write_bytes(random.Random(1).randbytes(400_000))
+    (tree / "noise").write_bytes(random.Random(1).randbytes(1_500_000))
     (tree / "text").write_bytes(b"the same line again\n" * 20_000)
     return tree
 
 
-@pytest.fixture(params=[False, True], ids=["raw", "compressed"])
+@pytest.fixture(params=[(False, 0), (True, 0), (True, PACK_SIZE_MIN)], ids=["raw", "compressed", "packs"])
 def pinned(request: pytest.FixtureRequest, tree: Path, tmp_path: Path) -> str:
     """The digest of an image of the tree, which is the tag `v` of the layout `original`."""
-    result = build(tree, f"{tmp_path}/original:v", BuildOptions(compression=request.param))
+    compression, pack_size = request.param
+    result = build(tree, f"{tmp_path}/original:v", BuildOptions(compression=compression, pack_size=pack_size))
     return result.digest
 
 

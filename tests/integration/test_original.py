@@ -23,6 +23,12 @@ from tests.support import puzzlefs, read_manifest, requires_root
 from tools.compare_trees import differences
 
 TREES = ("empty", "kinds", "chunks", "text", "wide")
+FORMS = {
+    "raw": ("--pack-size", "0"),
+    "compressed": ("-c", "--pack-size", "0"),
+    "raw packs": ("--pack-size", "256K"),
+    "packs": ("-c", "--pack-size", "2M"),
+}
 # What the original's mount does not tell: link counts, times and device numbers are 0, a link's size too.
 NOT_REPORTED = {"nlink", "mtime_ns", "rdev", "size"}
 READY_SECONDS = 20
@@ -172,7 +178,7 @@ def contents(image: Image, tree: Path) -> None:
                 assert got.read() == wanted.read(), path
 
 
-@pytest.mark.parametrize("flags", [(), ("-c",)], ids=["raw", "compressed"])
+@pytest.mark.parametrize("flags", FORMS.values(), ids=FORMS)
 @pytest.mark.parametrize("tree", TREES)
 def test_original_reads_ours(tree: str, flags: tuple[str, ...], golden_trees: Path, tmp_path: Path) -> None:
     """The original mounts our default images: every inode as far as it reports them, every byte."""
@@ -182,7 +188,7 @@ def test_original_reads_ours(tree: str, flags: tuple[str, ...], golden_trees: Pa
         assert differences(golden_trees / tree, mountpoint, NOT_REPORTED) == []
 
 
-@pytest.mark.parametrize("flags", [(), ("-c",)], ids=["raw", "compressed"])
+@pytest.mark.parametrize("flags", FORMS.values(), ids=FORMS)
 def test_original_reads_our_real_tree(flags: tuple[str, ...], tmp_path: Path) -> None:
     """So it does with a root filesystem ($PUZZLEFS_ROOTFS), or a tree of random inodes."""
     requires_fuse()

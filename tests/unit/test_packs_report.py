@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from benches.packs import document, report, states
-from benches.packs.candidates import CANDIDATES, Images
+from benches.packs.candidates import CANDIDATES, CHOSEN, Images
 from benches.packs.kept import Kept
 from benches.rows import KIB, MIB
 
@@ -28,11 +28,11 @@ def kept(tmp_path: Path) -> Kept:
     kept = Kept(tmp_path / "results.json")
     kept.put("series", "squashfs", series(100, 100))
     kept.put("series", "chunks", series(99, 10, 2000))
-    kept.put("series", "default", series(94, 16, 200))
+    kept.put("series", CHOSEN.name, series(94, 16, 200))
     for seconds in (1.0, 3.0, 2.0):
         kept.add("reads", "chunks", dict.fromkeys(report.READS, 2.0))
-        kept.add("reads", "default", dict.fromkeys(report.READS, seconds))
-    kept.put("unique", "default", {"content": [1e10], "manifest": [2.0 * MIB]})
+        kept.add("reads", CHOSEN.name, dict.fromkeys(report.READS, seconds))
+    kept.put("unique", CHOSEN.name, {"content": [1e10], "manifest": [2.0 * MIB]})
     return kept
 
 
@@ -56,14 +56,14 @@ def test_targets_without_figures_are_left_out(tmp_path: Path) -> None:
 
 
 def test_a_candidate_stands_beside_one_blob_a_chunk(kept: Kept) -> None:
-    cells = line_of(report.sizes(kept, report.SHOWN), "default").split(" | ")
+    cells = line_of(report.sizes(kept, report.SHOWN), CHOSEN.title).split(" | ")
 
     assert cells[1:4] == ["94.0 (0.95x)", "144.0 (1.60x)", "238.0 (1.26x)"]
     assert cells[4] == "200"
 
 
 def test_a_median_stands_with_its_range(kept: Kept) -> None:
-    assert "| 2 (1 to 3) |" in line_of(report.reads(kept), "default")
+    assert "| 2 (1 to 3) |" in line_of(report.reads(kept), CHOSEN.title)
 
 
 def test_figures_outlast_a_run(kept: Kept) -> None:
