@@ -65,7 +65,7 @@ def averages(panels: Any, series: Topic) -> None:
             plot_line(axes, points, policy(frames, order), dashed=order is not None)
         if CHUNKS.name in series:
             axes.axhline(measure(series[CHUNKS.name])[number], color="black", linewidth=1, label="one blob a chunk")
-        axes.set(xscale="log", xlabel="average of packs, MiB", title=title)
+        across_averages(axes, title)
         finish(axes)
     panels[2].set_yscale("log")
 
@@ -89,7 +89,7 @@ def reads(panels: Any, found: Topic) -> None:
         if CHUNKS.name in found:
             axes.axhline(median(found[CHUNKS.name][what]), color="black", linewidth=1, label="one blob a chunk")
         title = {"build": "build", "tar": "read everything", "random": "1,000 random files"}[what]
-        axes.set(xscale="log", xlabel="average of packs, MiB", title=f"{title}, s")
+        across_averages(axes, f"{title}, s")
         axes.set_ylim(bottom=0)
         finish(axes)
 
@@ -103,6 +103,13 @@ def plot_line(axes: Any, points: list[tuple[float, float]], label: str, *, dashe
     """Draw a line, if it has points."""
     if points:
         axes.plot(*zip(*points, strict=True), marker="o", label=label, linestyle="--" if dashed else "-")
+
+
+def across_averages(axes: Any, title: str) -> None:
+    """Let a panel go over the averages."""
+    axes.set(xscale="log", xlabel="average of packs", title=title)
+    axes.minorticks_off()
+    axes.set_xticks([average / MIB for average in AVERAGES], [short(average) for average in AVERAGES])
 
 
 def finish(axes: Any) -> None:
