@@ -27,7 +27,7 @@ def mounted(peer: Peer, place: Path) -> Iterator[tuple[Path, float]]:
         with peer.mounting(place, mountpoint):
             os.listdir(mountpoint)
             seconds = time.perf_counter() - start
-            if not os.path.ismount(mountpoint):
+            if os.fspath(mountpoint) not in mountpoints():
                 raise CommandError(f"{peer.name}: nothing is mounted")
             yield mountpoint, seconds
             unmount(mountpoint)
