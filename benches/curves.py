@@ -32,8 +32,8 @@ CURVES = {
     for curve in (
         Curve("bytes", "GB in files of 16 MiB", "build, s", LINEAR, slope=1.1),
         Curve("bytes-memory", "GB in files of 16 MiB", "build, peak memory, MB", "≤ 300 MB", at_most=300),
-        Curve("files", "files of 1 KiB", "build, s", LINEAR, slope=1.1),
-        Curve("files-memory", "files of 1 KiB", "build, peak memory, MB", ""),
+        Curve("files", "files of 1 KiB on average", "build, s", LINEAR, slope=1.1),
+        Curve("files-memory", "files of 1 KiB on average", "build, peak memory, MB", ""),
         Curve("file", "bytes in the file", "random read of 4 KiB, µs", FLAT, times=1.5),
         Curve("directory", "entries in the directory", "look-up and stat, µs", FLAT, times=1.5),
     )

@@ -71,7 +71,7 @@ def peers(path: Path, title: str, results: Results) -> None:
         if marks:
             axes.scatter(*zip(*marks, strict=True), color=COLOURS[peer.name], label=peer.title, s=36, zorder=2)
     axes.axvline(1, color=COLOURS["ours"], linewidth=1.2)
-    axes.set_yticks(range(len(rows)), [row.title for row in rows])
+    axes.set_yticks(range(len(rows)), [row.title.replace("`", "") for row in rows])
     axes.invert_yaxis()
     axes.set(xscale="log", xlabel="times better than each peer (right of the line: PuzzleFS is better)", title=title)
     plain(axes)
@@ -90,7 +90,7 @@ def backends(path: Path, hot_paths: Results, whole: Results) -> None:
     """Draw how many times faster the compiled backend is: functions, and whole commands."""
     figure, (left, right) = pyplot().subplots(1, 2, figsize=(13, 6), layout="constrained")
     functions = {name: pair["python"][0] / pair["rust"][0] for name, pair in hot_paths.values.items()}
-    commands = {row.title: times for row in timed_rows(whole) if (times := ratio(whole, row, "pure"))}
+    commands = {row.title.replace("`", ""): times for row in timed_rows(whole) if (times := ratio(whole, row, "pure"))}
     for axes, title, ratios in ((left, "functions", functions), (right, "whole commands", commands)):
         ordered = dict(sorted(ratios.items(), key=lambda item: item[1]))
         bars = axes.barh(list(ordered), list(ordered.values()), color=COLOURS["ours"])
@@ -118,7 +118,7 @@ def curves(path: Path, results: Results) -> None:
     for axes in panels.flat[len(there) :]:
         axes.set_visible(False)
     for axes, curve in zip(panels.flat, there, strict=False):
-        for column in results.curves[curve.name]:
+        for column in (name for name in TITLES if name in results.curves[curve.name]):
             points = line(results, curve.name, column)
             axes.plot(*zip(*points, strict=True), marker="o", label=TITLES[column], color=COLOURS[column])
         if curve.slope < float("inf") and (ours := line(results, curve.name, "ours")):

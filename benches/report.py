@@ -129,7 +129,8 @@ def curve_tables(results: Results) -> str:
     """Return the points of each curve."""
     parts = []
     for name, curve in CURVES.items():
-        lines = {column: dict(line(results, name, column)) for column in results.curves.get(name, {})}
+        measured = results.curves.get(name, {})
+        lines = {column: dict(line(results, name, column)) for column in TITLES if column in measured}
         if lines:
             places = sorted({place for points in lines.values() for place in points})
             body = [

@@ -98,14 +98,17 @@ def shuffled_files(path: Path, size: int, content: bytes) -> None:
 
 
 def small_files(path: Path, count: int) -> None:
-    """Make files of 1 KiB of noise, none like another, in directories of 1,000."""
+    """Make files of 1 KiB of noise on average, none like another, in directories of 1,000.
+
+    Their sizes differ: mksquashfs compares each file with all others of its size.
+    """
     chance = random.Random(count)
     for number in range(count):
         directory = path / f"{number // 1000:04}"
         if number % 1000 == 0:
             directory.mkdir(parents=True)
         with open(directory / f"{number:07}", "wb", 0) as file:
-            file.write(chance.randbytes(KIB))
+            file.write(chance.randbytes(chance.randrange(1, 2 * KIB)))
 
 
 def one_directory(path: Path, count: int) -> None:
