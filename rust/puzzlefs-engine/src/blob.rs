@@ -221,6 +221,7 @@ fn check(
     keep_leaves: bool,
 ) -> Result<Proof> {
     // One more byte than there should be: a short read is the end.
+    waiting::expect_work(identity.size);
     let expected = usize::try_from(identity.size).unwrap_or(usize::MAX);
     let blocks = (expected / VERITY_BLOCK + 1).min(STEP_BLOCKS);
     let mut buffer = vec![0; blocks * VERITY_BLOCK];

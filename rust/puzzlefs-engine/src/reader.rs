@@ -14,6 +14,7 @@ use crate::cache::{Found, Frame, FrameCache};
 use crate::codec::{decode_frame, decode_frame_into};
 use crate::extract::Extraction;
 use crate::seek_table::SeekTable;
+use crate::waiting;
 
 /// Compressed bytes that are read at a time, unless one frame alone has more.
 const SPAN: usize = 256 << 10;
@@ -208,6 +209,8 @@ impl Reader {
         frames: Range<usize>,
         mut take: impl FnMut(usize, &[u8]) -> std::result::Result<(), Rule>,
     ) -> Result<()> {
+        let content = |number| table.content_before(number);
+        waiting::expect_work(content(frames.end) - content(frames.start));
         let mut next = frames.start;
         while next < frames.end {
             let part = next..table.span(next, frames.end, SPAN);

@@ -1,4 +1,4 @@
-//! Telling somebody before a thread waits for a disk, for others need not.
+//! Telling somebody before a thread waits for a disk, or works long: others need not wait for it.
 
 use std::cell::RefCell;
 use std::os::fd::BorrowedFd;
@@ -13,9 +13,19 @@ thread_local! {
     static TELL: RefCell<Option<Box<dyn Fn()>>> = const { RefCell::new(None) };
 }
 
-/// Has this thread call `tell` each time before it may wait.
+/// Has this thread call `tell` each time before it may wait or work long.
 pub fn before_waiting(tell: impl Fn() + 'static) {
     TELL.set(Some(Box::new(tell)));
+}
+
+/// Bytes to hash or to decompress for which others need not wait either: a tenth of a millisecond's work.
+const MUCH: u64 = 128 << 10;
+
+/// Does what [`expect`] does where so many bytes take long to hash or to decompress.
+pub fn expect_work(bytes: u64) {
+    if bytes > MUCH {
+        expect();
+    }
 }
 
 /// Says that this thread is about to wait: for a disk, or for a thread that may wait for one.
@@ -79,6 +89,17 @@ mod tests {
         // The kernel makes this file's content when it is read; it takes no flag not to wait.
         let file = File::open("/proc/self/cmdline").expect("a file");
         assert!(read(file.as_fd(), &mut [0; 4], 0).is_ok_and(|length| length == 4));
+        assert_eq!(told.get(), 1);
+    }
+
+    #[test]
+    fn work_is_announced_where_it_is_long() {
+        let told = Rc::new(Cell::new(0));
+        let count = Rc::clone(&told);
+        before_waiting(move || count.set(count.get() + 1));
+        expect_work(MUCH);
+        assert_eq!(told.get(), 0);
+        expect_work(MUCH + 1);
         assert_eq!(told.get(), 1);
     }
 }
