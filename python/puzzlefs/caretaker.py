@@ -25,8 +25,12 @@ def begin(request: Request) -> None:
     """
     overlay = request.overlay
     if overlay is not None:
-        _hold(overlay.work)
-        raise_overlay(overlay)
+        held = _hold(overlay.work)
+        try:
+            raise_overlay(overlay)
+        except Exception:
+            os.close(held)
+            raise
     # Signals are the main thread's: another that took one would not wake it.
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
     try:
@@ -45,14 +49,15 @@ def end(request: Request) -> None:
             detach(os.fsdecode(mount.mountpoint))
 
 
-def _hold(work: str) -> None:
-    """Keep others from using a work directory, and the upper one beside it, as long as this process lives."""
+def _hold(work: str) -> int:
+    """Keep others from a work directory, and the upper one beside it, as long as the returned descriptor is open."""
     held = os.open(work, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
         os.close(held)
         raise MountError(f"{work}: in use by another writable mount") from error
+    return held
 
 
 def _watch(request: Request) -> None:

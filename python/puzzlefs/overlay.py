@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import errno
 import os
-import re
 from collections.abc import Sequence
 from contextlib import suppress
 
@@ -101,13 +100,21 @@ def lower_directories(options: bytes) -> list[str]:
         if option.startswith(b"lowerdir+="):
             parts.append(option.removeprefix(b"lowerdir+="))
         elif option.startswith(b"lowerdir="):
-            parts += re.split(rb"(?<!\\):", option.removeprefix(b"lowerdir="))
-    return [os.fsdecode(re.sub(rb"\\(.)", rb"\1", part)) for part in parts if part]
+            parts += split(option.removeprefix(b"lowerdir="), b":")
+    return [os.fsdecode(_unescaped(part)) for part in parts if part]
 
 
-def split(options: bytes) -> list[bytes]:
-    """Return the options of an overlay one by one, escapes as they are."""
-    return re.split(rb"(?<!\\),", options)
+def split(text: bytes, separator: bytes = b",") -> list[bytes]:
+    """Return the options of an overlay, or what else is separated so, one by one, escapes as they are."""
+    parts: list[bytes] = []
+    escaped = False
+    for part in text.split(separator):
+        if escaped:
+            parts[-1] += separator + part
+        else:
+            parts.append(part)
+        escaped = (len(part) - len(part.rstrip(b"\\"))) % 2 == 1
+    return parts
 
 
 def in_user_namespace() -> bool:
@@ -137,7 +144,7 @@ def recorded_base(upper: str) -> str | None:
 def upper_directory(options: bytes) -> str | None:
     """Return the upper directory that an overlay's options name."""
     found = [option for option in split(options) if option.startswith(b"upperdir=")]
-    return os.fsdecode(re.sub(rb"\\(.)", rb"\1", found[-1].removeprefix(b"upperdir="))) if found else None
+    return os.fsdecode(_unescaped(found[-1].removeprefix(b"upperdir="))) if found else None
 
 
 def _check_attributes(overlay: Overlay) -> None:
@@ -169,7 +176,14 @@ def _directories(overlay: Overlay) -> list[bytes]:
 
 
 def _escaped(path: str) -> bytes:
-    return re.sub(rb"[\\,:]", rb"\\\g<0>", os.fsencode(path))
+    raw = os.fsencode(path)
+    for character in (b"\\", b",", b":"):
+        raw = raw.replace(character, b"\\" + character)
+    return raw
+
+
+def _unescaped(text: bytes) -> bytes:
+    return b"\\".join(part.replace(b"\\", b"") for part in text.split(b"\\\\"))
 
 
 def _reason(overlay: Overlay, error: OSError) -> str:

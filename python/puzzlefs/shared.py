@@ -7,12 +7,12 @@ is asked of the kernel's tables of mounts, not written down: nothing has to be r
 from __future__ import annotations
 
 import fcntl
-import hashlib
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 
 from puzzlefs import mountinfo
+from puzzlefs._native import native
 from puzzlefs.errors import MountError
 from puzzlefs.image import Image
 from puzzlefs.mount import mount
@@ -117,7 +117,7 @@ def _key(image: Image, options: Sequence[str], settings: Settings) -> str:
         image.owners,
         sorted(options),
     ]
-    return hashlib.sha256(repr(facts).encode()).hexdigest()[:32]
+    return native.verity_digest(repr(facts).encode()).hex()[:32]
 
 
 def _answers(place: str) -> bool:

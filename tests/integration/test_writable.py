@@ -16,6 +16,7 @@ import pytest
 from puzzlefs import mountinfo
 from puzzlefs.errors import MountError, UsageError
 from puzzlefs.image import Image
+from puzzlefs.overlay import lower_directories
 from puzzlefs.unmount import unmount
 from puzzlefs.writable import mount_writable
 from tests.images import craft, directory, file_of
@@ -49,9 +50,16 @@ def under(directory: Path) -> list[mountinfo.Mount]:
     return [mount for mount in mountinfo.mounts() if mount.mountpoint.startswith(os.fsencode(directory))]
 
 
-def lowers() -> list[str]:
-    """Return where shared images are mounted."""
-    return [os.fsdecode(m.mountpoint) for m in mountinfo.mounts() if m.mountpoint.startswith(b"/run/puzzlefs/lower/")]
+def lower_of(place: Path) -> str:
+    """Return over what directory the overlay on a place lies."""
+    (overlay,) = [mount for mount in under(place) if mount.mountpoint == os.fsencode(place)]
+    (lower,) = lower_directories(overlay.options)
+    return lower
+
+
+def is_mounted(place: str) -> bool:
+    """Whether something is mounted on a directory, which is there or not."""
+    return any(mount.mountpoint == os.fsencode(place) for mount in mountinfo.mounts())
 
 
 def eventually(fact: Callable[[], bool]) -> None:
@@ -132,27 +140,25 @@ def test_sharing_uses_one_mount_until_the_last_user_leaves(
     image: str, place: Path, tmp_path: Path, backend_name: str
 ) -> None:
     """Two overlays, one image mounted; whoever leaves last takes it along."""
-    before = lowers()
     second = tmp_path / "second"
     second.mkdir()
     for where, kept in ((place, "a"), (second, "b")):
         puzzlefs("mount", "--share", "-p", tmp_path / kept, image, where, backend=backend_name)
         (where / "new").write_text(kept)
-    (lower,) = set(lowers()) - set(before)
+    lower = lower_of(place)
     assert (place / "new").read_text() == "a"
     puzzlefs("umount", place, backend=backend_name)
-    assert lower in lowers()
+    assert is_mounted(lower)
     assert (second / "f").read_bytes() == b"content"
     puzzlefs("umount", second, backend=backend_name)
-    eventually(lambda: lower not in lowers() and not os.path.exists(lower))
+    eventually(lambda: not is_mounted(lower) and not os.path.exists(lower))
 
 
 def test_shared_mount_goes_with_the_last_overlay_whatever_unmounts_it(image: str, place: Path) -> None:
-    before = lowers()
     mount_writable(Image.open(image), place, share=True)
-    (lower,) = set(lowers()) - set(before)
+    lower = lower_of(place)
     subprocess.run(["umount", place], check=True)
-    eventually(lambda: lower not in lowers() and not os.path.exists(lower))
+    eventually(lambda: not is_mounted(lower) and not os.path.exists(lower))
 
 
 def test_dead_shared_mount_is_replaced(image: str, place: Path, tmp_path: Path) -> None:
@@ -191,6 +197,22 @@ def test_upper_directory_has_one_user(image: str, place: Path, tmp_path: Path, b
         assert done.stderr.count(b"\n") == 1
     assert under(second) == [] and os.listdir(second) == []
     unmount(place)
+
+
+def test_mount_in_use_stays_as_it_is(image: str, place: Path, tmp_path: Path, backend_name: str) -> None:
+    """Both stay mounted and go on working; with --lazy both leave the tree, and who uses them goes on."""
+    puzzlefs("mount", "-p", tmp_path / "kept", image, place, backend=backend_name)
+    with (place / "f").open("rb") as file:
+        done = run_puzzlefs("umount", place, backend=backend_name, check=False)
+        assert (done.returncode, done.stderr) == (6, f"puzzlefs: {place}: in use\n".encode())
+        assert len(under(place)) == 2
+        (place / "new").write_bytes(b"new")
+        puzzlefs("umount", "--lazy", place, backend=backend_name)
+        assert under(place) == []
+        assert file.read() == b"content"
+        with pytest.raises(MountError, match="in use by another writable mount"):
+            mount_writable(Image.open(image), place, persist=tmp_path / "kept")
+    assert (tmp_path / "kept" / "new").read_bytes() == b"new"
 
 
 def test_place_that_is_mounted_on_already(image: str, place: Path) -> None:
@@ -251,10 +273,9 @@ def test_owners_are_shifted(image: str, place: Path, tmp_path: Path, backend_nam
     """In the image and in what is copied up from it; each map is a mount of its own where mounts are shared."""
     second = tmp_path / "second"
     second.mkdir()
-    before = lowers()
     puzzlefs("mount", "--share", "--idmap", "0:1000:10", image, place, backend=backend_name)
     puzzlefs("mount", "--share", image, second, backend=backend_name)
-    assert len(set(lowers()) - set(before)) == 2
+    assert lower_of(place) != lower_of(second)
     assert [(path.stat().st_uid, path.stat().st_gid) for path in (place, place / "f")] == [(1000, 1000)] * 2
     assert second.stat().st_uid == 0
     (place / "f").write_bytes(b"changed")
@@ -293,6 +314,7 @@ ROOTLESS = """
 import os, sys
 from puzzlefs import mountinfo
 from puzzlefs.image import Image
+from puzzlefs.overlay import lower_directories
 from puzzlefs.unmount import unmount
 from puzzlefs.writable import mount_writable
 home, *places = sys.argv[2:]

@@ -17,6 +17,7 @@ from puzzlefs.unmount import unmount
         (b"rw,lowerdir=/a,upperdir=/u,workdir=/w", ["/a"]),
         (b"rw,lowerdir=/a:/b:/c", ["/a", "/b", "/c"]),
         (rb"lowerdir=/a\:b:/c\,d,upperdir=/u", ["/a:b", "/c,d"]),
+        (rb"lowerdir=/a\\:/b\\\\\:c\\,x", ["/a\\", "/b\\\\:c\\"]),
         (b"rw,lowerdir+=/a,lowerdir+=/b,workdir=/w", ["/a", "/b"]),
         (b"rw", []),
     ],

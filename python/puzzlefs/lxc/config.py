@@ -37,13 +37,13 @@ def process_lines(image: Image, has_init: bool) -> Iterator[str]:
     arguments = [*(config.get("Entrypoint") or ()), *(config.get("Cmd") or ())]
     if arguments or not has_init:
         yield from _command_lines(arguments or ["/bin/sh"])
-        yield f"lxc.signal.halt = {_checked(str(config.get('StopSignal') or 'SIGTERM'), 'signal')}"
+        yield f"lxc.signal.halt = {checked(str(config.get('StopSignal') or 'SIGTERM'), 'signal')}"
     user = resolve_user(image, config.get("User") or "")
     yield f"lxc.init.uid = {user.uid}"
     yield f"lxc.init.gid = {user.gid}"
     if user.groups:
         yield f"lxc.init.groups = {','.join(map(str, user.groups))}"
-    yield f"lxc.init.cwd = /{_checked((config.get('WorkingDir') or '').lstrip('/'), 'working directory')}"
+    yield f"lxc.init.cwd = /{checked((config.get('WorkingDir') or '').lstrip('/'), 'working directory')}"
     environment = list(config["Env"])
     names = {variable.partition("=")[0] for variable in environment}
     if "PATH" not in names:
@@ -51,7 +51,7 @@ def process_lines(image: Image, has_init: bool) -> Iterator[str]:
     if user.home and "HOME" not in names:
         environment.append(f"HOME={user.home}")
     for variable in environment:
-        yield f"lxc.environment = {_checked(variable, 'environment')}"
+        yield f"lxc.environment = {checked(variable, 'environment')}"
 
 
 def mount_hook(helper: Sequence[str], upper: str, image: str) -> Iterator[str]:
@@ -102,7 +102,7 @@ def dhcp_lines(share: str = SHARE) -> Iterator[str]:
 
 
 def _command_lines(arguments: Sequence[str]) -> Iterator[str]:
-    words = _checked(" ".join(arguments), "command")
+    words = checked(" ".join(arguments), "command")
     if words.split() != list(arguments) or set(words) & set("\"'"):
         # LXC splits at every space and knows no quotes, so a shell takes the words from a variable.
         yield f"lxc.environment = {_VARIABLE}=unset {_VARIABLE}; exec {shlex.join(arguments)}"
@@ -111,7 +111,8 @@ def _command_lines(arguments: Sequence[str]) -> Iterator[str]:
     yield f"lxc.execute.cmd = {words}"
 
 
-def _checked(value: str, what: str) -> str:
+def checked(value: str, what: str) -> str:
+    """Return a value for LXC's configuration. Raises `UnsupportedError` where it would be more than one line."""
     if any(character in value for character in "\n\r\0"):
         raise UnsupportedError(f"LXC cannot be told the {what} {value!r}, which has more than one line")
     return value

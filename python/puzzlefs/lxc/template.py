@@ -59,7 +59,7 @@ def create(options: argparse.Namespace) -> None:
     # Other helpers know no digests; ours is told the very manifest that is seen now.
     name = fetch.tagged_name(image) if options.mount_helper else fetch.pinned_name(image)
     upper = os.path.join(os.path.realpath(options.path), "upper")
-    lines = list(_lines(options, image, helper, upper, name))
+    lines = [config.checked(line, "line") for line in _lines(options, image, helper, upper, name)]
     _write_first_files(options, helper, upper, name)
     with open(os.path.join(options.path, "config"), "a", encoding="utf-8", errors="surrogateescape") as file:
         file.write("".join(f"{line}\n" for line in lines))
