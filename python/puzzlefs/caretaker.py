@@ -16,6 +16,9 @@ from puzzlefs.overlay import is_over
 from puzzlefs.unmount import detach
 from puzzlefs.writable import raise_overlay, remove_places
 
+_PATIENCE = 5.0
+_leaving = threading.Lock()
+
 
 def begin(request: Request) -> None:
     """Lay the overlay over the image, which answers by now, and take the image down when that has gone.
@@ -65,8 +68,19 @@ def _watch(request: Request) -> None:
     with suppress(OSError), open(mountinfo.TABLE, "rb") as table:
         changes = select.poll()
         changes.register(table, select.POLLERR | select.POLLPRI)
-        while not (shared.release(request.mountpoint) if request.overlay is None else _leave(request)):
+        while not _is_done(request):
             changes.poll()
+
+
+def finish() -> None:
+    """Wait, before this process ends with its mount, until whoever unmounted it has tidied up."""
+    if _leaving.acquire(timeout=_PATIENCE):
+        _leaving.release()
+
+
+def _is_done(request: Request) -> bool:
+    with _leaving:
+        return shared.release(request.mountpoint) if request.overlay is None else _leave(request)
 
 
 def _leave(request: Request) -> bool:

@@ -109,6 +109,10 @@ def serve(
         opened = image or _opened(request)
         reader = opened.reader(request.verify, request.cache_size)
         load_server()(opened.index, reader, request, tell, report)
+        if request.is_below:
+            from puzzlefs import caretaker
+
+            caretaker.finish()
     except Exception:
         if not answering and request.fifo is not None:
             say(request.fifo, FAILED)
