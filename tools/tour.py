@@ -45,7 +45,7 @@ STEPS = (
         (
             f"skopeo copy -q {SOURCE} oci:image:latest",
             "umoci unpack --image image:latest unpacked 2> /dev/null",
-            "puzzlefs build -c --pack-size 2M unpacked/rootfs store:eg",
+            "puzzlefs build -c unpacked/rootfs store:eg",
             "du -sh --apparent-size unpacked/rootfs store | tr '\\t' ' '",
         ),
     ),
@@ -57,7 +57,7 @@ STEPS = (
     Step(
         "Without unpacking",
         "`convert` does the same in one pass; owners, modes, times, links and devices are those of the layers:",
-        (f"puzzlefs convert -c --pack-size 2M {SOURCE} store:converted", "puzzlefs ls store:converted / | head -n 3"),
+        (f"puzzlefs convert -c {SOURCE} store:converted", "puzzlefs ls store:converted / | head -n 3"),
     ),
     Step(
         "Copy it",

@@ -47,7 +47,7 @@ class BuildOptions(NamedTuple):
     compression  whether blobs are compressed
     pack_size    bytes before compression that a pack of chunks has on average, 256 KiB to 8 MiB; 0 makes
                  each chunk a blob, as the original's profile always does
-    frame_size   bytes before compression in a frame of a compressed blob; 0 means 512 KiB in packs, else 64
+    frame_size   bytes before compression in a frame of a compressed blob; 0 means 640 KiB in packs, else 64
     order        of the files in the stream; None means `package` where there are packs, else `path`
     first        paths of files, relative to the root, that come first: those read when a program starts
     mtime        "auto" (clamp where SOURCE_DATE_EPOCH is set, else keep), "keep", "clamp", "none", or seconds
@@ -63,7 +63,7 @@ class BuildOptions(NamedTuple):
     profile: Profile = Profile.OCI
     base: str | None = None
     compression: bool = False
-    pack_size: int = 0
+    pack_size: int = constants.PACK_SIZE
     frame_size: int = 0
     order: Order | None = None
     first: Sequence[bytes] = ()

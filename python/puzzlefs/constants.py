@@ -33,11 +33,12 @@ VERITY_BLOCK: Final = 4096
 ZSTD_LEVEL: Final = 3
 UPSTREAM_FRAME_SIZE: Final = 4 * KIB
 FRAME_SIZE: Final = 64 * KIB
-# Bytes before compression in a pack, on average: the smallest and the largest choice.
+# Bytes before compression in a pack, on average: the default, the smallest and the largest choice.
+PACK_SIZE: Final = 2 * MIB
 PACK_SIZE_MIN: Final = 256 * KIB
 PACK_SIZE_MAX: Final = 8 * MIB
 # Whole chunks share frames in packs, up to so many bytes.
-PACK_FRAME_SIZE: Final = 512 * KIB
+PACK_FRAME_SIZE: Final = 640 * KIB
 # Bytes of a package's files from which on it shares no pack with another.
 GROUP_SIZE_MIN: Final = 256 * KIB
 # What a reader accepts in one frame; it bounds the memory of one decompression.

@@ -24,7 +24,7 @@ class Form(NamedTuple):
 
     compression  one of the above
     pack_size    bytes before compression in a pack, on average; 0 makes each chunk a blob
-    frame_size   bytes before compression in a frame; 0 means 512 KiB in packs, else 64
+    frame_size   bytes before compression in a frame; 0 means 640 KiB in packs, else 64
     """
 
     compression: int = NO_COMPRESSION

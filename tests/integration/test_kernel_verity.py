@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from puzzlefs import constants
 from puzzlefs._native import Backend
 from puzzlefs.builder import BuildOptions, build
 from tests.guest import machine
@@ -19,6 +20,8 @@ from tests.guest.contents import SIZES, write_file
 from tests.guest.machine import Result
 
 CHECKS = re.findall(r"^def (check_\w+)", (machine.HOME / "tests/guest/checks.py").read_text(), re.MULTILINE)
+
+_SMALL_PACKS = BuildOptions(compression=True, pack_size=constants.PACK_SIZE_MIN)
 
 
 @pytest.fixture(scope="session")
@@ -51,10 +54,10 @@ def _write_content(content: Path) -> None:
     (tree / "text").write_bytes(b"".join(b"line %d of the text\n" % number for number in range(20_000)))
     shutil.copytree(tree, changed)
     (changed / "other").write_bytes(random.Random(2).randbytes(100_000))
-    for layout, options in (("raw", BuildOptions()), ("compressed", BuildOptions(compression=True))):
+    for layout, options in (("raw", BuildOptions(pack_size=0)), ("compressed", _SMALL_PACKS)):
         _build(tree, content / layout, "v", options)
         _build(changed, content / layout, "other", options)
-    _build(changed, content / "raw", "delta", BuildOptions(base="v"))
+    _build(changed, content / "raw", "delta", BuildOptions(base="v", pack_size=0))
 
 
 def _build(tree: Path, layout: Path, tag: str, options: BuildOptions) -> None:

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from puzzlefs.builder import build
+from puzzlefs.builder import BuildOptions, build
 from puzzlefs.errors import IntegrityError
 from puzzlefs.image import Image
 from puzzlefs.records import CHUNK, VERITY
@@ -42,7 +42,7 @@ def image(tmp_path: Path) -> Image:
     tree.mkdir()
     (tree / "noise").write_bytes(random.Random(1).randbytes(600_000))
     (tree / "small").write_bytes(b"small\n")
-    result = build(tree, f"{tmp_path}/oci:v")
+    result = build(tree, f"{tmp_path}/oci:v", BuildOptions(pack_size=0))
     return Image.open(f"{tmp_path}/oci:v", result.digest)
 
 

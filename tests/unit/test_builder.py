@@ -75,7 +75,7 @@ def test_open_file_seeks(tree: Path) -> None:
 def test_default_manifest_is_an_artifact_with_each_blob_once(tree: Path) -> None:
     """Media type and artifact type are named, the rootfs comes first, no descriptor repeats."""
     (tree / "again").write_bytes((tree / "dir" / "big").read_bytes())
-    build(tree)
+    build(tree, pack_size=0)
     _, manifest = read_manifest(tree.parent / "oci", "t")
     digests = [layer["digest"] for layer in manifest["layers"]]
 
@@ -88,7 +88,7 @@ def test_default_manifest_is_an_artifact_with_each_blob_once(tree: Path) -> None
 def test_media_type_says_how_each_blob_is_stored(tree: Path) -> None:
     """With compression only what really got smaller is called compressed."""
     (tree / "noise").write_bytes(os.urandom(constants.CHUNK_MAX * 3))
-    build(tree, compression=True)
+    build(tree, compression=True, pack_size=0)
     _, manifest = read_manifest(tree.parent / "oci", "t")
 
     assert {layer["mediaType"] for layer in manifest["layers"][1:]} == {constants.FILEDATA, constants.FILEDATA_ZSTD}

@@ -9,6 +9,7 @@ import pytest
 
 import puzzlefs
 from puzzlefs import constants
+from puzzlefs.builder import BuildOptions
 from puzzlefs.errors import BlobError, IntegrityError
 from puzzlefs.image import VERIFY_ONCE, Image
 from puzzlefs.oci import Descriptor, canonical
@@ -25,7 +26,7 @@ def test_blob_that_was_replaced_after_its_check_is_not_served(tmp_path: Path) ->
     source = random.Random(4)
     for number in range(720):
         (tree / f"{number:03}").write_bytes(source.randbytes(constants.CHUNK_AVERAGE))
-    puzzlefs.build(tree, f"{tmp_path}/oci:t")
+    puzzlefs.build(tree, f"{tmp_path}/oci:t", BuildOptions(pack_size=0))
     image = Image.open(f"{tmp_path}/oci:t")
     reader = image.reader(VERIFY_ONCE, 0)
     files = [ino for _, ino in image.walk()]

@@ -54,15 +54,15 @@ def add_blob_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-c", "--compression", action="store_true", help="compress blobs (Zstandard)")
     parser.add_argument(
         "--pack-size",
-        default="0",
+        default="2M",
         metavar="SIZE",
-        help="chunks in one blob: 256K to 8M before compression, on average; 0 for one chunk (default: 0)",
+        help="chunks in one blob: 256K to 8M before compression, on average; 0 for one chunk (default: 2M)",
     )
     parser.add_argument(
         "--frame-size",
         default="0",
         metavar="SIZE",
-        help="what is compressed together (default: 512K in packs, else 64K)",
+        help="what is compressed together (default: 640K in packs, else 64K)",
     )
     parser.add_argument("--jobs", type=int, default=0, metavar="N", help="worker threads (default: one a CPU)")
     parser.add_argument(

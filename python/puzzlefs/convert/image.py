@@ -47,7 +47,7 @@ class ConvertOptions:
 
     source: SourceOptions = field(default_factory=SourceOptions)
     compression: bool = False
-    pack_size: int = 0
+    pack_size: int = constants.PACK_SIZE
     frame_size: int = 0
     mtime: str | int = "auto"
     all_root: bool = False
