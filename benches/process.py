@@ -126,18 +126,18 @@ def children() -> list[int]:
     return [int(word) for task in Path("/proc/self/task").iterdir() for word in (task / "children").read_text().split()]
 
 
-def settle(patience: float = 3.0) -> None:
-    """Let the machine come to rest: nothing left to write, processors idle, if they become so within `patience` s."""
+def settle(patience: float = 1.0) -> None:
+    """Let the machine come to rest: nothing left to write, processors free, if they become so within `patience` s."""
     os.sync()
     deadline = time.monotonic() + patience
     while time.monotonic() < deadline:
-        before = busy()
+        before = busy(niced=False)
         time.sleep(0.05)
-        if busy() - before <= 0.01:
+        if busy(niced=False) - before <= 0.01:
             return
 
 
-def busy() -> float:
-    """Return the seconds that all processors together have not been idle."""
+def busy(*, niced: bool = True) -> float:
+    """Return the seconds that all processors together have not been idle, with or without what gives way to others."""
     user, nice, system, _idle, _waiting, *interrupts = Path("/proc/stat").read_text().split("\n")[0].split()[1:9]
-    return sum(map(int, (user, nice, system, *interrupts))) / os.sysconf("SC_CLK_TCK")
+    return sum(map(int, (user, nice if niced else 0, system, *interrupts))) / os.sysconf("SC_CLK_TCK")
