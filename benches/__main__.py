@@ -97,7 +97,7 @@ def measure(chosen: argparse.Namespace) -> None:
             with memory_filesystem(work) if not chosen.disk else nullcontext():
                 if name in INPUTS:
                     measure_input(INPUTS[name], work, chosen)
-                else:
+                elif name == "scaling" or not chosen.prepare:
                     others[name](work, chosen)
         finally:
             reap()
