@@ -242,6 +242,7 @@ class StreamWriter(Protocol):
         trace: bytes | None = None,
         horizon: int = 0,
         groups: bytes | None = None,
+        offered: tuple[bytes, bytes] | None = None,
     ) -> tuple[bytes, bytes, bytes, bytes, bytes]:
         """Store files, in stream order.
 
@@ -249,6 +250,8 @@ class StreamWriter(Protocol):
         sources  their `records.SOURCE` rows
         trace    what an earlier run returned; anything else counts as none
         groups   u32 numbers of files, ascending, at which the stream is cut and a pack begins
+        offered  (`records.BLOB` rows of other images' blobs, `records.CONTENT` rows of chunks in them): such
+                 chunks are referred to where they are
         horizon  ns since the epoch; the new trace tells no file that changed then or later
 
         Returns (blobs, chunks, counts, stream, trace):
@@ -331,6 +334,16 @@ class Backend(Protocol):
         time; return how many bytes it holds by its seek table.
 
         Raises `CorruptImageError` with one of the texts of docs/format.md §10, or `OSError`.
+        """
+
+    def digest_runs(self, directory: bytes, blobs: bytes, runs: bytes, jobs: int) -> bytes:
+        """Return the SHA-256 of runs of bytes of blobs, 32 bytes for each.
+
+        directory  holds the blobs, named by hex digest; each is checked before it is used
+        blobs      `records.VERITY` rows
+        runs       `records.CHUNK` rows, those of one blob neighbours, best by offset
+        jobs       worker threads
+        Raises `BlobError` or `MissingBlobError`.
         """
 
     def decode_rootfs(self, rootfs: bytes) -> RawRootfs:

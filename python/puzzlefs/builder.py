@@ -44,6 +44,8 @@ class BuildOptions(NamedTuple):
     """Everything about a build but what and where.
 
     base         tag, or digest of a manifest, in the same store to build a delta upon
+    reuse        names of images, in any stores, whose chunks are referred to instead of stored again; with
+                 packs the base is one of them
     compression  whether blobs are compressed
     pack_size    bytes before compression that a pack of chunks has on average, 256 KiB to 8 MiB; 0 makes
                  each chunk a blob, as the original's profile always does
@@ -62,6 +64,7 @@ class BuildOptions(NamedTuple):
 
     profile: Profile = Profile.OCI
     base: str | None = None
+    reuse: Sequence[str] = ()
     compression: bool = False
     pack_size: int = constants.PACK_SIZE
     frame_size: int = 0
@@ -173,7 +176,9 @@ class Build:
         store = Store.create(self.name.directory)
         base = self.open_base()
         with store.unfinished() as unfinished:
-            stream = self.store_stream(store, unfinished, files, horizon)
+            others = self.open_others()
+            stream = self.store_stream(store, unfinished, files, horizon, self.offered(base, others))
+            new_bytes = self.bring(store, unfinished, stream, others)
             self.keep(stream.trace)
             # Both are long, and of no more use when most memory is needed.
             del files
@@ -181,7 +186,7 @@ class Build:
             blob = self.encode(stream, base)
             layers = self.layers(blob, stream, base)
             manifest, config = self.documents(layers, base)
-            new_bytes = self.publish(store, unfinished, [config, blob, manifest])
+            new_bytes += self.publish(store, unfinished, [config, blob, manifest])
         return self.result(stream, layers, manifest, config, new_bytes)
 
     def read(self) -> Files:
@@ -212,7 +217,36 @@ class Build:
             check_tag(reference)
         return Base.of(Image.open(ImageName(self.name.directory, reference)))
 
-    def store_stream(self, store: Store, unfinished: str, files: Files, horizon: int) -> Stream:
+    def open_others(self) -> list[Base]:
+        """Return the images whose chunks may be referred to."""
+        if not self.options.reuse:
+            return []
+        if self.upstream:
+            raise UsageError("the original's profile refers to no other image's chunks")
+        from puzzlefs.image import Image
+
+        return [Base.of(Image.open(ImageName.parse(name))) for name in self.options.reuse]
+
+    def offered(self, base: Base | None, others: Sequence[Base]) -> tuple[bytes, bytes] | None:
+        """Return the chunks that are referred to where they are: with packs those of the base too."""
+        images = [*([base] if base and self.form.pack_size else []), *others]
+        if not images:
+            return None
+        from puzzlefs.reuse import offered
+
+        return offered(images, self.options.jobs)
+
+    def bring(self, store: Store, unfinished: str, stream: Stream, others: Sequence[Base]) -> int:
+        """Copy blobs of other stores that the stream refers to; return how many bytes were new."""
+        if not others:
+            return 0
+        from puzzlefs.reuse import bring
+
+        return bring(store, unfinished, stream.blobs, others, sync=self.sync)
+
+    def store_stream(
+        self, store: Store, unfinished: str, files: Files, horizon: int, offered: tuple[bytes, bytes] | None = None
+    ) -> Stream:
         writer = stream_writer(
             os.path.realpath(os.fsencode(self.rootfs)),
             os.fsencode(store.blob_directory),
@@ -223,7 +257,7 @@ class Build:
         )
         arrangement = self.arrangement(files)
         trace = self.cache.load() if self.cache else b""
-        return store_stream(writer, files.paths, files.sources, self.progress, trace, horizon, arrangement)
+        return store_stream(writer, files.paths, files.sources, self.progress, trace, horizon, arrangement, offered)
 
     def arrangement(self, files: Files) -> Arrangement | None:
         """Return the order of the stream; the original's is always that of the tree."""

@@ -62,6 +62,8 @@ VERITY: Final = Struct("<32s32s")
 SOURCE: Final = Struct("<QQQqq")
 # sha256 and fs-verity digest of the stored bytes, stored size, uncompressed size, flags, 0
 BLOB: Final = Struct("<32s32sQQII")
+# A chunk: its sha256, row of the blob that has it, length, offset in the uncompressed blob.
+CONTENT: Final = Struct("<32sIIQ")
 
 
 assert INODE.size == 80 and ENTRY.size == 24 and CHUNK.size == 24

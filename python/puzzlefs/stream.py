@@ -72,6 +72,7 @@ def store_stream(
     trace: bytes = b"",
     horizon: int = 0,
     arrangement: Arrangement | None = None,
+    offered: tuple[bytes, bytes] | None = None,
 ) -> Stream:
     """Store the contents of files as one stream; `report` is called a few times a second.
 
@@ -85,7 +86,7 @@ def store_stream(
     total = sum(row[0] for row in records.SOURCE.iter_unpack(sources))
     blobs, chunks, counts, order, left = _watch(
         writer,
-        lambda: writer.run(paths, sources, trace, horizon, groups),
+        lambda: writer.run(paths, sources, trace, horizon, groups, offered),
         lambda: Progress(*writer.progress(), total),
         report,
     )

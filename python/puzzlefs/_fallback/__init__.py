@@ -15,6 +15,7 @@ from puzzlefs._fallback.encode import encode_rootfs
 from puzzlefs._fallback.index import Index
 from puzzlefs._fallback.metadata import decode_rootfs
 from puzzlefs._fallback.reader import Reader
+from puzzlefs._fallback.runs import digest_runs
 from puzzlefs._fallback.scan import scan_tree
 from puzzlefs._fallback.sync import sync_filesystem
 from puzzlefs._fallback.tree import Tree
@@ -37,6 +38,7 @@ __all__ = [
     "cut_lengths",
     "decode_rootfs",
     "decompress",
+    "digest_runs",
     "encode_rootfs",
     "hash_bytes",
     "hash_file",

@@ -14,7 +14,7 @@ from .codec import compress_frames, seekable, upstream_frames
 from .pack import PackRule
 from .plan import Plan
 from .put import BlobDirectory
-from .trace import TraceChunk
+from .trace import OFFERED, TraceChunk
 from .verity import verity_digest
 
 NONE: Final = 0
@@ -35,6 +35,13 @@ class Form(NamedTuple):
     pack_size: int
 
 
+class Offered(NamedTuple):
+    """Blobs of other images, and chunks in them by their SHA-256."""
+
+    blobs: list[BlobRecord]
+    chunks: dict[bytes, TraceChunk]
+
+
 class Item(NamedTuple):
     """A chunk of the stream: its SHA-256, its length, and its bytes unless they are known."""
 
@@ -47,10 +54,12 @@ class Item(NamedTuple):
 class _Open:
     """A pack that takes further chunks.
 
+    number       among all packs
     size         bytes so far, `frame_bytes` of them in the open frame
     frames       the chunks of each frame, the last of which is open
     """
 
+    number: int
     size: int = 0
     frame_bytes: int = 0
     frames: list[list[Item]] = field(default_factory=lambda: [[]])
@@ -59,20 +68,22 @@ class _Open:
 class Packer:
     """Takes the chunks of a stream one after another.
 
-    groups  where in the stream groups of files begin: no pack goes on there
-    blobs   one for each pack, in order of first use
+    groups   where in the stream groups of files begin: no pack goes on there
+    offered  chunks of other images' blobs, which are referred to
     chunks  the distinct ones in order of first use; `blob` is the number of the pack
     stream  for each chunk its row there
     """
 
-    def __init__(self, form: Form, store: BlobDirectory, plan: Plan, groups: Sequence[int]) -> None:
+    def __init__(self, form: Form, store: BlobDirectory, plan: Plan, groups: Sequence[int], offered: Offered) -> None:
         self._form, self._store, self._plan = form, store, plan
         self._rule = PackRule(form.pack_size) if form.pack_size else None
         self._groups = set(groups)
+        self._offered = offered
+        self._offered_packs: dict[int, int] = {}
         self._at = 0
         self._rows: dict[bytes, int] = {}
         self._open: _Open | None = None
-        self.blobs: list[BlobRecord] = []
+        self._blobs: list[BlobRecord | None] = []
         self.chunks: list[TraceChunk] = []
         self.stream: list[int] = []
         self.repeated = self.written = 0
@@ -87,21 +98,35 @@ class Packer:
         if row < len(self.chunks):
             self.repeated += item.length
             return
+        if offered := self._offered.chunks.get(item.content):
+            self.chunks.append(offered._replace(blob=self._offered_pack(offered.blob)))
+            return
         if self._open and self._rule and self._rule.is_full(self._open.size, item.length):
             self._close(self._open)
         opened = self._place(item)
         if self._rule is None or self._rule.ends(opened.size, item.content, item.length):
             self._close(opened)
 
-    def end(self) -> None:
-        """Close what is open."""
+    def end(self) -> list[BlobRecord]:
+        """Close what is open; return the blobs of all packs, in order of first use."""
         if self._open:
             self._close(self._open)
+        return [blob for blob in self._blobs if blob]
+
+    def _offered_pack(self, row: int) -> int:
+        """Return the number of the pack that stands for an offered blob."""
+        if row not in self._offered_packs:
+            self._offered_packs[row] = len(self._blobs)
+            self._blobs.append(self._offered.blobs[row]._replace(reserved=OFFERED))
+        return self._offered_packs[row]
 
     def _place(self, item: Item) -> _Open:
         """Append a new chunk to the open pack; return that."""
-        opened = self._open = self._open or _Open()
-        self.chunks.append(TraceChunk(item.content, len(self.blobs), item.length, opened.size))
+        if self._open is None:
+            self._open = _Open(len(self._blobs))
+            self._blobs.append(None)
+        opened = self._open
+        self.chunks.append(TraceChunk(item.content, opened.number, item.length, opened.size))
         if opened.frame_bytes and opened.frame_bytes + item.length > self._form.frame_size:
             opened.frames.append([])
             opened.frame_bytes = 0
@@ -115,7 +140,7 @@ class Packer:
         blob = self._plan.blob_of([item.content for frame in opened.frames for item in frame])
         if blob is None:
             blob = self._put([b"".join(map(self._bytes, frame)) for frame in opened.frames])
-        self.blobs.append(blob)
+        self._blobs[opened.number] = blob
 
     def _bytes(self, item: Item) -> bytes:
         return self._plan.read(item.content) if item.chunk is None else item.chunk

@@ -16,7 +16,7 @@ from puzzlefs.records import COMPRESSED
 from puzzlefs.rows import BlobRecord
 
 from .blob import Blob
-from .trace import UNKNOWN, Trace, TraceChunk, TraceFile
+from .trace import OFFERED, UNKNOWN, Trace, TraceChunk, TraceFile
 
 
 @dataclass(slots=True)
@@ -116,11 +116,11 @@ def _reach(groups: Sequence[int], at: int, total: int) -> int:
 
 
 def _whole(trace: Trace) -> dict[int, tuple[bytes, ...]]:
-    """Return the SHA-256 of the chunks, in order, of each blob that they fill without overlapping."""
+    """Return the SHA-256 of the chunks, in order, of each blob that the build made of them."""
     contents: dict[int, list[bytes]] = {row: [] for row in range(len(trace.blobs))}
     ends = dict.fromkeys(contents, 0)
     for chunk in sorted(trace.chunks, key=lambda chunk: (chunk.blob, chunk.offset)):
-        if ends.get(chunk.blob) != chunk.offset:
+        if ends.get(chunk.blob) != chunk.offset or trace.blobs[chunk.blob].reserved == OFFERED:
             ends.pop(chunk.blob, None)
             continue
         ends[chunk.blob] += chunk.length

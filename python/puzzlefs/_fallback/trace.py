@@ -16,19 +16,22 @@ from struct import Struct, error, iter_unpack, pack
 from typing import Final, NamedTuple
 
 from puzzlefs.constants import CHUNK_MAX
-from puzzlefs.records import BLOB, COMPRESSED, SOURCE
+from puzzlefs.records import BLOB, COMPRESSED, CONTENT, SOURCE
 from puzzlefs.rows import BlobRecord
 
 from .source import SourceRow
 
 _MAGIC = b"PZTRACE3"
 _HEADER = Struct("<8sIIQQQQQQ")
-_CHUNK = Struct("<32sIIQ")
 _FILE = Struct("<16sQ")
 _NANO = 1_000_000_000
 
 UNKNOWN = bytes(16)
 """The identity of a file that may have changed without a sign."""
+
+
+OFFERED: Final = 1
+"""Marks in the last field of a blob's row, in traces alone, that another image offered the blob."""
 
 
 class TraceFile(NamedTuple):
@@ -93,7 +96,7 @@ def read_trace(content: bytes, form: tuple[int, int, int]) -> Trace:
 
 def _parse(content: bytes, form: tuple[int, int, int]) -> Trace:
     magic, *found, files, blobs, chunks, stream, groups = _HEADER.unpack_from(content)
-    widths = [(files, _FILE.size), (blobs, BLOB.size), (chunks, _CHUNK.size), (stream, 4), (groups, 8)]
+    widths = [(files, _FILE.size), (blobs, BLOB.size), (chunks, CONTENT.size), (stream, 4), (groups, 8)]
     ends = list(accumulate((count * width for count, width in widths), initial=_HEADER.size))
     if magic != _MAGIC or tuple(found) != form or ends[-1] != len(content):
         raise ValueError("not a trace of such blobs")
@@ -101,7 +104,7 @@ def _parse(content: bytes, form: tuple[int, int, int]) -> Trace:
     return Trace(
         [TraceFile(*row) for row in _FILE.iter_unpack(tables[0])],
         [BlobRecord(*row) for row in BLOB.iter_unpack(tables[1])],
-        [TraceChunk(*row) for row in _CHUNK.iter_unpack(tables[2])],
+        [TraceChunk(*row) for row in CONTENT.iter_unpack(tables[2])],
         [row for (row,) in iter_unpack("<I", tables[3])],
         [start for (start,) in iter_unpack("<Q", tables[4])],
     )
@@ -128,7 +131,7 @@ def write_trace(trace: Trace, form: tuple[int, int, int]) -> bytes:
     pieces = [_HEADER.pack(_MAGIC, *form, *(len(table) for table in trace))]
     pieces += [_FILE.pack(*file) for file in trace.files]
     pieces += [BLOB.pack(*blob) for blob in trace.blobs]
-    pieces += [_CHUNK.pack(*chunk) for chunk in trace.chunks]
+    pieces += [CONTENT.pack(*chunk) for chunk in trace.chunks]
     pieces.append(pack(f"<{len(trace.stream)}I", *trace.stream))
     pieces.append(pack(f"<{len(trace.groups)}Q", *trace.groups))
     return b"".join(pieces)

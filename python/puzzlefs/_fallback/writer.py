@@ -11,11 +11,11 @@ from threading import Event
 
 from puzzlefs.constants import FRAME_SIZE_LIMIT, PACK_SIZE_MAX, PACK_SIZE_MIN
 from puzzlefs.errors import BlobError, CancelledError
-from puzzlefs.records import BLOB, CHUNK, SOURCE
+from puzzlefs.records import BLOB, CHUNK, CONTENT, SOURCE
 from puzzlefs.rows import BlobRecord
 
 from .chunk import chunks
-from .packer import FRAMES, NONE, UPSTREAM, Form, Item, Packer
+from .packer import FRAMES, NONE, UPSTREAM, Form, Item, Offered, Packer
 from .pipe import Pipe
 from .plan import Plan
 from .put import BlobDirectory
@@ -72,6 +72,7 @@ class StreamWriter:
         trace: bytes | None = None,
         horizon: int = 0,
         groups: bytes | None = None,
+        offered: tuple[bytes, bytes] | None = None,
     ) -> tuple[bytes, bytes, bytes, bytes, bytes]:
         self._start()
         names = paths.split(b"\0")
@@ -80,11 +81,12 @@ class StreamWriter:
         rows = [SourceRow(*row) for row in SOURCE.iter_unpack(sources)]
         files = trace_files(names, rows, horizon)
         starts = _group_starts(rows, groups or b"")
+        others = _offered(*(offered or (b"", b"")))
         with SourceRoot(self._root) as root, BlobDirectory(*self._directories) as store:
 
             def stored(trace: Trace) -> Trace:
                 plan = Plan(trace, files, starts, store.holds, self._directories[0])
-                return self._store(_chunks(Stream(root, names, rows, self._reach), plan), plan, store, starts)
+                return self._store(_chunks(Stream(root, names, rows, self._reach), plan), plan, store, starts, others)
 
             try:
                 found = stored(read_trace(trace or b"", self._form))
@@ -101,7 +103,7 @@ class StreamWriter:
         pipe = Pipe(fd, self._reach)
         with BlobDirectory(*self._directories) as store:
             plan = Plan(NO_TRACE, [], [], store.holds, self._directories[0])
-            found = self._store(chunks(pipe.pieces()), plan, store, [])
+            found = self._store(chunks(pipe.pieces()), plan, store, [], Offered([], {}))
         return *_tables(found, pipe.sizes), b""
 
     def _start(self) -> None:
@@ -110,17 +112,22 @@ class StreamWriter:
         self._started = True
 
     def _store(
-        self, cut: Iterator[bytes | TraceChunk], plan: Plan, store: BlobDirectory, groups: Sequence[int]
+        self,
+        cut: Iterator[bytes | TraceChunk],
+        plan: Plan,
+        store: BlobDirectory,
+        groups: Sequence[int],
+        offered: Offered,
     ) -> Trace:
-        packer = Packer(self._form, store, plan, groups)
+        packer = Packer(self._form, store, plan, groups, offered)
         for chunk in cut:
             self._check_cancelled()
             packer.add(_item(chunk))
             self._progress.chunks += 1
             self._tell(packer)
-        packer.end()
+        blobs = packer.end()
         self._tell(packer)
-        return _numbered(packer)
+        return _numbered(packer, blobs)
 
     def _tell(self, packer: Packer) -> None:
         self._progress.repeated, self._progress.written = packer.repeated, packer.written
@@ -160,6 +167,18 @@ def _group_starts(rows: Sequence[SourceRow], groups: bytes) -> list[int]:
     return sorted(starts - {0})
 
 
+def _offered(blobs: bytes, chunks: bytes) -> Offered:
+    """Return what other images offer, from `records.BLOB` and `records.CONTENT` rows."""
+    if len(blobs) % BLOB.size or len(chunks) % CONTENT.size:
+        raise ValueError("offered chunks are not whole rows")
+    offered = Offered([BlobRecord(*row) for row in BLOB.iter_unpack(blobs)], {})
+    for chunk in (TraceChunk(*row) for row in CONTENT.iter_unpack(chunks)):
+        if chunk.blob >= len(offered.blobs) or chunk.offset + chunk.length > offered.blobs[chunk.blob].raw_size:
+            raise ValueError("an offered chunk is not in its blob")
+        offered.chunks.setdefault(chunk.content, chunk)
+    return offered
+
+
 def _item(chunk: bytes | TraceChunk) -> Item:
     if isinstance(chunk, TraceChunk):
         return Item(chunk.content, chunk.length, None)
@@ -183,12 +202,12 @@ def _chunks(stream: Stream, plan: Plan) -> Iterator[bytes | TraceChunk]:
                 break
 
 
-def _numbered(packer: Packer) -> Trace:
+def _numbered(packer: Packer, packs: list[BlobRecord]) -> Trace:
     """Return the chunks and blobs of a build: one row of the latter for each distinct (digest, flags)."""
     rows: dict[tuple[bytes, int], int] = {}
     blobs: list[BlobRecord] = []
     numbers: list[int] = []
-    for blob in packer.blobs:
+    for blob in packs:
         numbers.append(rows.setdefault((blob.digest, blob.flags), len(blobs)))
         if numbers[-1] == len(blobs):
             blobs.append(blob)
@@ -199,7 +218,7 @@ def _numbered(packer: Packer) -> Trace:
 def _tables(stored: Trace, sizes: Sequence[int]) -> tuple[bytes, bytes, bytes, bytes]:
     """Return the first four tables of `run` for files of these sizes."""
     spread, counts = _spread(sizes, stored)
-    blobs = b"".join(BLOB.pack(*blob) for blob in stored.blobs)
+    blobs = b"".join(BLOB.pack(*blob._replace(reserved=0)) for blob in stored.blobs)
     stream = [stored.chunks[row].blob for row in stored.stream]
     return blobs, spread, pack(f"<{len(counts)}I", *counts), pack(f"<{len(stream)}I", *stream)
 

@@ -31,6 +31,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "-b", "--base", "--base-layer", metavar="BASE_TAG", help="build a delta upon this tag of the store"
     )
+    parser.add_argument(
+        "--reuse",
+        action="append",
+        default=[],
+        metavar="OCI_DIR:TAG",
+        help="refer to this image's chunks instead of storing them again; with packs -b does so too",
+    )
     parser.add_argument("--profile", choices=[*Profile], default=Profile.OCI, help="shape of the image (default: oci)")
     add_form_arguments(parser)
     cache = parser.add_mutually_exclusive_group()
@@ -157,6 +164,7 @@ def _options(options: argparse.Namespace) -> BuildOptions:
     return BuildOptions(
         profile=Profile(options.profile),
         base=options.base,
+        reuse=options.reuse,
         order=Order(options.order) if options.order else None,
         first=_lines(options.first),
         mtime=mtime(options.mtime),

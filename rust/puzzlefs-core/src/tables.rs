@@ -219,6 +219,20 @@ record! {
     }
 }
 
+record! {
+    /// A chunk, and where its bytes are stored.
+    ContentRow {
+        /// SHA-256 of the chunk.
+        content: Digest,
+        /// Row of its blob.
+        blob: u32,
+        /// Bytes in it.
+        length: u32,
+        /// Where it starts in the uncompressed bytes of the blob.
+        offset: u64,
+    }
+}
+
 /// The tables of one layer, inodes ascending by number.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Vector {

@@ -2,11 +2,11 @@
 
 use std::collections::HashMap;
 
-use puzzlefs_core::tables::{BlobRow, ChunkRow};
+use puzzlefs_core::tables::{BlobRow, ChunkRow, ContentRow};
 use puzzlefs_core::{Error, Result};
 
 use crate::packer::Packer;
-use crate::trace::{Trace, TraceChunk};
+use crate::trace::Trace;
 
 /// The tables that describe what a build stored.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -33,6 +33,7 @@ pub fn assemble(
     sizes: impl IntoIterator<Item = u64>,
 ) -> Result<(Stored, Trace)> {
     let mut stored = Stored::default();
+    let mut blobs: Vec<BlobRow> = Vec::new();
     let mut numbers = HashMap::new();
     let mut places = Vec::with_capacity(packer.packs.len());
     let mut is_whole = true;
@@ -43,9 +44,9 @@ pub fn assemble(
         };
         let row = *numbers
             .entry((blob.digest, blob.flags))
-            .or_insert(stored.blobs.len() as u32);
-        if row as usize == stored.blobs.len() {
-            stored.blobs.push(blob);
+            .or_insert(blobs.len() as u32);
+        if row as usize == blobs.len() {
+            blobs.push(blob);
         }
         places.push(row);
     }
@@ -57,11 +58,16 @@ pub fn assemble(
     for chunk in &mut chunks {
         chunk.blob = places[chunk.blob as usize];
     }
+    let plain = |blob: &BlobRow| BlobRow {
+        reserved: 0,
+        ..*blob
+    };
+    stored.blobs = blobs.iter().map(plain).collect();
     stored.divide(&packer.stream, &chunks, sizes);
     let trace = Trace {
         files: Vec::new(),
         groups: Vec::new(),
-        blobs: stored.blobs.clone(),
+        blobs,
         chunks,
         stream: packer.stream,
     };
@@ -73,7 +79,7 @@ impl Stored {
     fn divide(
         &mut self,
         stream: &[u32],
-        chunks: &[TraceChunk],
+        chunks: &[ContentRow],
         sizes: impl IntoIterator<Item = u64>,
     ) {
         let mut rest = stream.iter().map(|&row| &chunks[row as usize]);

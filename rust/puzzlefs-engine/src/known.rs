@@ -3,10 +3,11 @@
 use std::collections::HashMap;
 
 use puzzlefs_core::Digest;
-use puzzlefs_core::tables::{BlobRow, VerityRow};
+use puzzlefs_core::tables::{BlobRow, ContentRow, VerityRow};
 
+use crate::packer::OFFERED;
 use crate::put::BlobDirectory;
-use crate::trace::{Trace, TraceChunk};
+use crate::trace::Trace;
 
 /// The trace of an earlier build, checked against the store.
 pub struct Known {
@@ -18,7 +19,7 @@ pub struct Known {
     /// Rows of all chunks by blob and offset, and for each row its place there.
     order: Vec<u32>,
     places: Vec<u32>,
-    /// Whether the chunks of a blob are all that is in it, by its row.
+    /// Whether the earlier build made a blob, whose chunks are then all that is in it, by its row.
     whole: Vec<bool>,
 }
 
@@ -64,14 +65,14 @@ impl Known {
     }
 
     /// Returns a chunk of the earlier stream, if its blob is stored.
-    pub fn chunk(&self, number: usize) -> Option<&TraceChunk> {
+    pub fn chunk(&self, number: usize) -> Option<&ContentRow> {
         let row = *self.trace.stream.get(number)?;
         let chunk = self.trace.chunks.get(row as usize)?;
         self.stored[chunk.blob as usize].then_some(chunk)
     }
 
     /// Returns a chunk by its SHA-256, if its blob is stored.
-    pub fn find(&self, content: &Digest) -> Option<&TraceChunk> {
+    pub fn find(&self, content: &Digest) -> Option<&ContentRow> {
         self.trace.chunks.get(*self.rows.get(content)? as usize)
     }
 
@@ -84,7 +85,7 @@ impl Known {
     }
 
     /// Returns the chunk at a place.
-    pub fn at(&self, place: usize) -> Option<&TraceChunk> {
+    pub fn at(&self, place: usize) -> Option<&ContentRow> {
         self.trace.chunks.get(*self.order.get(place)? as usize)
     }
 
@@ -96,7 +97,8 @@ impl Known {
     }
 }
 
-/// Tells of each blob whether its chunks, which `order` has by offset, fill it without overlapping.
+/// Tells of each blob whether the build made it of its chunks, which `order` has by offset, and which
+/// fill it without overlapping.
 fn whole(trace: &Trace, order: &[u32]) -> Vec<bool> {
     let mut ends = vec![Some(0_u64); trace.blobs.len()];
     for &row in order {
@@ -108,6 +110,6 @@ fn whole(trace: &Trace, order: &[u32]) -> Vec<bool> {
     }
     let filled = ends.iter().zip(&trace.blobs);
     filled
-        .map(|(end, blob)| *end == Some(blob.raw_size))
+        .map(|(end, blob)| *end == Some(blob.raw_size) && blob.reserved != OFFERED)
         .collect()
 }

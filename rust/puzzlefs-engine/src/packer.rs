@@ -4,15 +4,18 @@
 use std::collections::{BTreeMap, HashMap};
 
 use crossbeam_channel::Sender;
-use puzzlefs_core::tables::{BlobRow, COMPRESSED};
+use puzzlefs_core::tables::{BlobRow, COMPRESSED, ContentRow};
 use puzzlefs_core::{Digest, Result};
 
 use crate::block::Chunk;
 use crate::form::Form;
 use crate::known::Known;
+use crate::offered::Offered;
 use crate::part::{Encoded, Part, Stored};
 use crate::progress::Progress;
-use crate::trace::TraceChunk;
+
+/// Marks in the reserved field of a [`BlobRow`], in traces alone, that another image offered the blob.
+pub const OFFERED: u32 = 1;
 
 /// A chunk of the stream that was hashed, or is known.
 pub struct Item {
@@ -71,10 +74,13 @@ pub struct Packer<'a> {
     early: BTreeMap<usize, Item>,
     /// How many chunks there are, and whether they are all of the stream.
     end: Option<(usize, bool)>,
+    offered: &'a Offered,
+    /// The numbers of the packs that stand for offered blobs, by their rows.
+    offered_packs: HashMap<u32, u32>,
     rows: HashMap<Digest, u32>,
     open: Option<Open>,
     /// The distinct chunks in order of first use; for the blob, the number of the pack.
-    pub chunks: Vec<TraceChunk>,
+    pub chunks: Vec<ContentRow>,
     /// For each chunk in stream order its row in `chunks`.
     pub stream: Vec<u32>,
     /// The packs in order of first use.
@@ -87,6 +93,7 @@ impl<'a> Packer<'a> {
         form: &'a Form,
         known: &'a Known,
         groups: &'a [u64],
+        offered: &'a Offered,
         progress: &'a Progress,
         queue: Sender<Part>,
     ) -> Self {
@@ -99,6 +106,8 @@ impl<'a> Packer<'a> {
             at: 0,
             early: BTreeMap::new(),
             end: None,
+            offered,
+            offered_packs: HashMap::new(),
             rows: HashMap::new(),
             open: None,
             chunks: Vec::new(),
@@ -181,6 +190,11 @@ impl<'a> Packer<'a> {
             return;
         }
         self.progress.chunk_new();
+        if let Some(chunk) = self.offered.find(&item.content) {
+            let blob = self.offered_pack(chunk.blob);
+            self.chunks.push(ContentRow { blob, ..*chunk });
+            return;
+        }
         let (content, length) = (item.content, u64::from(item.length));
         let size = self.place(item);
         if self
@@ -190,6 +204,27 @@ impl<'a> Packer<'a> {
         {
             self.close();
         }
+    }
+
+    /// Returns the number of the pack that stands for an offered blob.
+    fn offered_pack(&mut self, row: u32) -> u32 {
+        let next = self.packs.len() as u32;
+        let number = *self.offered_packs.entry(row).or_insert(next);
+        if number == next {
+            let blob = BlobRow {
+                reserved: OFFERED,
+                ..self.offered.blob(row)
+            };
+            self.packs.push(Pack {
+                first: self.stream.len() - 1,
+                sole: None,
+                parts: Vec::new(),
+                missing: 0,
+                is_closed: true,
+                blob: Some(Ok(blob)),
+            });
+        }
+        number
     }
 
     /// Appends a new chunk to the open pack; returns the size of that.
@@ -207,7 +242,7 @@ impl<'a> Packer<'a> {
             Some(open) => open,
             None => self.start(&item),
         };
-        self.chunks.push(TraceChunk {
+        self.chunks.push(ContentRow {
             content: item.content,
             blob: open.number as u32,
             length: item.length,
@@ -282,11 +317,12 @@ impl<'a> Packer<'a> {
         }
     }
 
-    fn stored(&self, known: &TraceChunk) -> Stored {
+    fn stored(&self, known: &ContentRow) -> Stored {
         let blob = &self.known.trace().blobs[known.blob as usize];
         Stored {
             blob: known.blob,
-            compressed: blob.flags & COMPRESSED != 0,
+            is_compressed: blob.flags & COMPRESSED != 0,
+            is_own: blob.reserved != OFFERED,
             offset: known.offset,
             length: u64::from(known.length),
         }

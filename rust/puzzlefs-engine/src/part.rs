@@ -25,7 +25,9 @@ pub struct Stored {
     /// Row of the blob in the trace.
     pub blob: u32,
     /// Whether it is compressed.
-    pub compressed: bool,
+    pub is_compressed: bool,
+    /// Whether that build made it, in the form of this one.
+    pub is_own: bool,
     /// Where the bytes start, and how many they are.
     pub offset: u64,
     /// See above.
@@ -103,7 +105,7 @@ impl Part {
     }
 
     /// Returns the bytes of the part.
-    fn content(self, blobs: &Blobs) -> Result<Content> {
+    fn content(self, blobs: &Blobs, decoded: &mut Decoded) -> Result<Content> {
         let mut pieces = self.pieces;
         if pieces.len() == 1
             && let Some(Piece::Read(content)) =
@@ -115,36 +117,62 @@ impl Part {
         for piece in pieces {
             match piece {
                 Piece::Read(content) => bytes.extend_from_slice(content.bytes()),
-                Piece::Stored(stored) => {
-                    blobs.with(stored.blob, |blob| append(blob, stored, &mut bytes))?;
-                }
+                Piece::Stored(stored) => decoded.append(blobs, stored, &mut bytes)?,
             }
         }
         Ok(Content::Bytes(bytes))
     }
 }
 
-/// Appends bytes of a blob to `to`.
-fn append(blob: &Blob, stored: Stored, to: &mut Vec<u8>) -> std::result::Result<(), BlobFault> {
-    let end = stored.offset + stored.length;
-    if !stored.compressed {
-        let start = to.len();
-        to.resize(start + stored.length as usize, 0);
-        return blob.read(stored.offset, &mut to[start..]);
+/// The frame that was decoded last: neighbouring parts of a blob are often in the same one.
+#[derive(Default)]
+pub struct Decoded {
+    /// Row of the blob, and number of the frame.
+    place: Option<(u32, usize)>,
+    content: Vec<u8>,
+}
+
+impl Decoded {
+    /// Appends bytes of a blob to `to`.
+    pub fn append(&mut self, blobs: &Blobs, stored: Stored, to: &mut Vec<u8>) -> Result<()> {
+        blobs.with(stored.blob, |blob| self.append_from(blob, stored, to))
     }
-    let table = blob.table()?;
-    if end > table.content_size() {
-        return Err(BlobFault::Short);
+
+    fn append_from(
+        &mut self,
+        blob: &Blob,
+        stored: Stored,
+        to: &mut Vec<u8>,
+    ) -> std::result::Result<(), BlobFault> {
+        let end = stored.offset.saturating_add(stored.length);
+        if !stored.is_compressed {
+            if end > blob.size() {
+                return Err(BlobFault::Short);
+            }
+            let start = to.len();
+            to.resize(start + stored.length as usize, 0);
+            return blob.read(stored.offset, &mut to[start..]);
+        }
+        let table = blob.table()?;
+        if end > table.content_size() {
+            return Err(BlobFault::Short);
+        }
+        let mut number = table.find(stored.offset);
+        while table.content_before(number) < end {
+            let start = table.content_before(number);
+            let size = (table.content_before(number + 1) - start) as usize;
+            if self.place != Some((stored.blob, number)) {
+                let frame = frame(blob, &table, number)?;
+                self.place = None;
+                self.content = decode_frame(&frame, size).map_err(BlobFault::Corrupt)?;
+                self.place = Some((stored.blob, number));
+            }
+            let from = stored.offset.saturating_sub(start) as usize;
+            to.extend_from_slice(&self.content[from..size.min((end - start) as usize)]);
+            number += 1;
+        }
+        Ok(())
     }
-    for number in table.find(stored.offset)..table.find(end - 1) + 1 {
-        let start = table.content_before(number);
-        let size = (table.content_before(number + 1) - start) as usize;
-        let frame =
-            decode_frame(&frame(blob, &table, number)?, size).map_err(BlobFault::Corrupt)?;
-        let from = stored.offset.saturating_sub(start) as usize;
-        to.extend_from_slice(&frame[from..size.min((end - start) as usize)]);
-    }
-    Ok(())
 }
 
 fn frame(blob: &Blob, table: &SeekTable, number: usize) -> std::result::Result<Vec<u8>, BlobFault> {
@@ -158,6 +186,7 @@ pub struct Encoder<'a> {
     form: &'a Form,
     blobs: &'a Blobs,
     compressor: Option<Compressor>,
+    decoded: Decoded,
 }
 
 impl<'a> Encoder<'a> {
@@ -167,6 +196,7 @@ impl<'a> Encoder<'a> {
             form,
             blobs,
             compressor: None,
+            decoded: Decoded::default(),
         }
     }
 
@@ -176,7 +206,7 @@ impl<'a> Encoder<'a> {
             return Ok(encoded);
         }
         let frame_size = part.frame_size;
-        let content = part.content(self.blobs)?;
+        let content = part.content(self.blobs, &mut self.decoded)?;
         let mut compressed = Vec::new();
         if self.form.compression == Compression::None {
             return Ok(Encoded {
@@ -207,7 +237,7 @@ impl<'a> Encoder<'a> {
         let [Piece::Stored(stored)] = part.pieces[..] else {
             return Ok(None);
         };
-        if !stored.compressed {
+        if !stored.is_compressed || !stored.is_own {
             return Ok(None);
         }
         self.blobs.with(stored.blob, |blob| {

@@ -7,9 +7,10 @@
 use std::collections::HashMap;
 
 use puzzlefs_core::limits::CHUNK_MAX;
+use puzzlefs_core::tables::ContentRow;
 
 use crate::known::Known;
-use crate::trace::{TraceChunk, TraceFile, UNKNOWN};
+use crate::trace::{TraceFile, UNKNOWN};
 
 /// A run of files, one after another, that are one after another in the earlier stream too.
 #[derive(Clone, Copy)]
@@ -56,7 +57,7 @@ impl<'a> Plan<'a> {
     }
 
     /// Returns the chunk that begins at `at`, a cut of the stream, if it is known and stored.
-    pub fn chunk_at(&mut self, at: u64) -> Option<&'a TraceChunk> {
+    pub fn chunk_at(&mut self, at: u64) -> Option<&'a ContentRow> {
         let span = self.span_at(at)?;
         let earlier = at.checked_sub(span.start)? + span.earlier;
         let number = self.starts.binary_search(&earlier).ok()?;

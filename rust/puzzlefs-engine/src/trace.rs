@@ -6,10 +6,9 @@
 //! its SHA-256, u32 row of its blob, u32 length, u64 offset in the blob's uncompressed bytes; for each
 //! chunk in stream order, u32 row of the distinct chunk; u64 position of each group's start but the first.
 
-use puzzlefs_core::Digest;
 use puzzlefs_core::digest::Sha256;
 use puzzlefs_core::limits::CHUNK_MAX;
-use puzzlefs_core::tables::{BlobRow, COMPRESSED, Record as _, SourceRow};
+use puzzlefs_core::tables::{BlobRow, COMPRESSED, ContentRow, Record as _, SourceRow};
 
 use crate::form::Form;
 
@@ -30,19 +29,6 @@ pub struct TraceFile {
     pub size: u64,
 }
 
-/// A chunk, and where its bytes are stored.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct TraceChunk {
-    /// SHA-256 of the chunk.
-    pub content: Digest,
-    /// Row of its blob.
-    pub blob: u32,
-    /// Bytes in it.
-    pub length: u32,
-    /// Where it starts in the uncompressed bytes of the blob.
-    pub offset: u64,
-}
-
 /// The trace of a stream.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Trace {
@@ -51,34 +37,11 @@ pub struct Trace {
     /// The blobs, in order of first use.
     pub blobs: Vec<BlobRow>,
     /// The distinct chunks, in order of first use.
-    pub chunks: Vec<TraceChunk>,
+    pub chunks: Vec<ContentRow>,
     /// For each chunk in stream order its row in `chunks`.
     pub stream: Vec<u32>,
     /// Where in the stream its groups but the first begin.
     pub groups: Vec<u64>,
-}
-
-impl TraceChunk {
-    const SIZE: usize = 48;
-
-    fn write(&self, to: &mut Vec<u8>) {
-        to.extend_from_slice(&self.content);
-        to.extend_from_slice(&self.blob.to_le_bytes());
-        to.extend_from_slice(&self.length.to_le_bytes());
-        to.extend_from_slice(&self.offset.to_le_bytes());
-    }
-
-    fn read(row: &[u8]) -> Option<Self> {
-        let (content, rest) = row.split_first_chunk()?;
-        let (blob, rest) = rest.split_first_chunk()?;
-        let (length, mut rest) = rest.split_first_chunk()?;
-        Some(Self {
-            content: *content,
-            blob: u32::from_le_bytes(*blob),
-            length: u32::from_le_bytes(*length),
-            offset: number(&mut rest)?,
-        })
-    }
 }
 
 impl TraceFile {
@@ -123,13 +86,13 @@ impl Trace {
         let [files, blobs, chunks, stream, groups] = counts;
         let files = table(&mut rest, files, 24)?;
         let blobs = table(&mut rest, blobs, BlobRow::SIZE)?;
-        let chunks = table(&mut rest, chunks, TraceChunk::SIZE)?;
+        let chunks = table(&mut rest, chunks, ContentRow::SIZE)?;
         let stream = table(&mut rest, stream, 4)?;
         let groups = table(&mut rest, groups, 8)?;
         let trace = Self {
             files: files.map(read_file).collect::<Option<_>>()?,
             blobs: blobs.map(BlobRow::read).collect::<Option<_>>()?,
-            chunks: chunks.map(TraceChunk::read).collect::<Option<_>>()?,
+            chunks: chunks.map(ContentRow::read).collect::<Option<_>>()?,
             stream: stream.map(read_row).collect::<Option<_>>()?,
             groups: groups
                 .map(|mut row| number(&mut row))
@@ -151,7 +114,7 @@ impl Trace {
             && self.groups.is_sorted()
     }
 
-    fn is_stored(&self, chunk: &TraceChunk) -> bool {
+    fn is_stored(&self, chunk: &ContentRow) -> bool {
         let end = chunk.offset.checked_add(u64::from(chunk.length));
         let blob = self.blobs.get(chunk.blob as usize);
         (1..=CHUNK_MAX as u32).contains(&chunk.length)
@@ -249,7 +212,7 @@ mod tests {
             flags: 1,
             reserved: 0,
         };
-        let chunk = TraceChunk {
+        let chunk = ContentRow {
             content: [6; 32],
             blob: 0,
             length: 4,

@@ -4,7 +4,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crossbeam_channel::{Receiver, select};
 use puzzlefs_core::Result;
-use puzzlefs_core::tables::BlobRow;
+use puzzlefs_core::tables::{BlobRow, ContentRow};
 
 use crate::blobs::Blobs;
 use crate::block::Chunk;
@@ -14,7 +14,6 @@ use crate::part::{Content, Encoder, Part, pack};
 use crate::progress::Progress;
 use crate::put::BlobDirectory;
 use crate::sha_each::sha256_each;
-use crate::trace::TraceChunk;
 
 /// Chunks that a worker takes at a time: hashing them side by side is faster.
 const BATCH: usize = 4;
@@ -64,7 +63,7 @@ impl<'b> Shared<'_, 'b> {
     }
 
     /// Notes that chunk `number` is one of an earlier build.
-    pub fn recall(&self, number: usize, known: &TraceChunk) {
+    pub fn recall(&self, number: usize, known: &ContentRow) {
         let item = Item {
             content: known.content,
             length: known.length,

@@ -18,6 +18,7 @@ use crate::block::Chunk;
 use crate::cutter::Cutter;
 use crate::form::Form;
 use crate::known::Known;
+use crate::offered::Offered;
 use crate::packer::Packer;
 use crate::part::Part;
 use crate::pipe::Pipe;
@@ -78,6 +79,8 @@ impl StreamWriter {
     ///
     /// `groups` are numbers of files, ascending, at which the stream is cut and a pack begins.
     ///
+    /// Chunks that are `offered` are referred to where they are.
+    ///
     /// `trace` is what an earlier run gave, or anything else, which is no help; of files that changed
     /// at `horizon` (nanoseconds since the epoch) or later the new trace says nothing.
     ///
@@ -89,6 +92,7 @@ impl StreamWriter {
         paths: &[impl AsRef<[u8]>],
         rows: &[SourceRow],
         groups: &[u32],
+        offered: &Offered,
         trace: &[u8],
         horizon: i64,
     ) -> Result<Stored> {
@@ -104,7 +108,7 @@ impl StreamWriter {
             let known = Known::new(trace, &directory);
             let plan = Plan::new(&known, &files, &groups);
             let stream = Stream::new(&root, paths, rows, &self.progress);
-            let (packer, cut) = self.store(stream, plan, &known, &groups, &directory);
+            let (packer, cut) = self.store(stream, plan, &known, &groups, offered, &directory);
             assemble(packer, cut, rows.iter().map(|row| row.size))
         };
         let result = match store(Trace::read(trace, &options.form)) {
@@ -132,7 +136,8 @@ impl StreamWriter {
         let known = Known::new(Trace::default(), &directory);
         let mut stream = Pipe::new(pipe, &self.progress);
         let plan = Plan::new(&known, &[], &[]);
-        let (packer, cut) = self.store(&mut stream, plan, &known, &[], &directory);
+        let none = Offered::default();
+        let (packer, cut) = self.store(&mut stream, plan, &known, &[], &none, &directory);
         Ok(assemble(packer, cut, stream.into_sizes())?.0)
     }
 
@@ -143,12 +148,20 @@ impl StreamWriter {
         plan: Plan<'_>,
         known: &'a Known,
         groups: &'a [u64],
+        offered: &'a Offered,
         directory: &BlobDirectory,
     ) -> (Packer<'a>, Result<()>) {
         let options = &self.options;
         let blobs = Blobs::new(&known.digests(), &options.blobs, Verify::Once);
         let (part_sender, parts) = crossbeam_channel::unbounded();
-        let packer = Packer::new(&options.form, known, groups, &self.progress, part_sender);
+        let packer = Packer::new(
+            &options.form,
+            known,
+            groups,
+            offered,
+            &self.progress,
+            part_sender,
+        );
         let shared = Shared {
             directory,
             known: &blobs,

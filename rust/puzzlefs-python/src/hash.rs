@@ -2,8 +2,11 @@
 
 use std::os::fd::RawFd;
 
+use puzzlefs_core::tables::{ChunkRow, Record as _, VerityRow};
 use puzzlefs_engine::hashing::blob_digests;
+use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
+use pyo3::pybacked::PyBackedBytes;
 use pyo3::types::PyBytes;
 
 use crate::descriptor;
@@ -18,6 +21,25 @@ pub(crate) fn hash_bytes<'py>(
     let data = data.as_bytes();
     let (sha256, verity) = detach(py, || Ok(blob_digests(data)))?;
     Ok((PyBytes::new(py, &sha256), PyBytes::new(py, &verity)))
+}
+
+/// Return the SHA-256 of runs of bytes of blobs, 32 bytes for each.
+#[pyfunction]
+pub(crate) fn digest_runs<'py>(
+    py: Python<'py>,
+    directory: PyBackedBytes,
+    blobs: &Bound<'_, PyBytes>,
+    runs: &Bound<'_, PyBytes>,
+    jobs: i64,
+) -> PyResult<Bound<'py, PyBytes>> {
+    let (blobs, runs) = VerityRow::unpack(blobs.as_bytes())
+        .zip(ChunkRow::unpack(runs.as_bytes()))
+        .ok_or_else(|| PyValueError::new_err("blobs and runs are not whole rows"))?;
+    let jobs = usize::try_from(jobs).unwrap_or(1);
+    let digests = detach(py, || {
+        puzzlefs_engine::digest_runs(&directory, &blobs, &runs, jobs)
+    })?;
+    Ok(PyBytes::new(py, digests.as_flattened()))
 }
 
 /// Return (size, sha256, fs-verity digest) of a file, read from its start by position.

@@ -33,6 +33,7 @@ fn _rust(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<index::Index>()?;
     module.add_function(wrap_pyfunction!(hash::hash_bytes, module)?)?;
     module.add_function(wrap_pyfunction!(hash::hash_file, module)?)?;
+    module.add_function(wrap_pyfunction!(hash::digest_runs, module)?)?;
     module.add_function(wrap_pyfunction!(sync::sync_filesystem, module)?)?;
     module.add_function(wrap_pyfunction!(codec::compress, module)?)?;
     module.add_function(wrap_pyfunction!(codec::compress_upstream, module)?)?;

@@ -5,8 +5,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use puzzlefs_core::limits::{PACK_SIZE_MAX, PACK_SIZE_MIN};
 use puzzlefs_core::pack::PackRule;
-use puzzlefs_core::tables::{BlobRow, ChunkRow, Record as _, SourceRow};
-use puzzlefs_engine::{Compression, Form, Stored, WriterOptions};
+use puzzlefs_core::tables::{BlobRow, ChunkRow, ContentRow, Record as _, SourceRow};
+use puzzlefs_engine::{Compression, Form, Offered, Stored, WriterOptions};
 use pyo3::exceptions::{PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::pybacked::PyBackedBytes;
@@ -15,6 +15,7 @@ use pyo3::types::PyBytes;
 use crate::codec::checked_frame_size;
 use crate::descriptor::borrow;
 use crate::detach::detach;
+use crate::error::raise;
 
 /// (blobs, chunks, counts, stream, trace) as `run` returns them.
 type Tables<'py> = (
@@ -75,7 +76,8 @@ impl StreamWriter {
     }
 
     /// Store the files `paths` (relative to root, stream order) with `records.SOURCE` rows.
-    #[pyo3(signature = (paths, sources, trace=None, horizon=0, groups=None))]
+    #[pyo3(signature = (paths, sources, trace=None, horizon=0, groups=None, offered=None))]
+    #[allow(clippy::too_many_arguments, reason = "the contract's arguments")]
     fn run<'py>(
         &self,
         py: Python<'py>,
@@ -84,9 +86,11 @@ impl StreamWriter {
         trace: Option<PyBackedBytes>,
         horizon: i64,
         groups: Option<PyBackedBytes>,
+        offered: Option<(PyBackedBytes, PyBackedBytes)>,
     ) -> PyResult<Tables<'py>> {
         self.start()?;
         let groups = split_numbers(groups.as_deref().unwrap_or(b""))?;
+        let offered = read_offered(py, offered.as_ref())?;
         let (paths, rows) = split_paths(&paths)
             .zip(SourceRow::unpack(&sources))
             .filter(|(paths, rows)| rows.len() == paths.len())
@@ -97,6 +101,7 @@ impl StreamWriter {
                     &paths,
                     &rows,
                     &groups,
+                    &offered,
                     trace.as_deref().unwrap_or(b""),
                     horizon,
                 )
@@ -147,6 +152,20 @@ fn pack(stored: Stored) -> [Vec<u8>; 5] {
         numbers(&stored.stream),
         stored.trace,
     ]
+}
+
+/// Returns what other images offer, from their blobs and the chunks in these.
+fn read_offered(
+    py: Python<'_>,
+    tables: Option<&(PyBackedBytes, PyBackedBytes)>,
+) -> PyResult<Offered> {
+    let Some((blobs, chunks)) = tables else {
+        return Ok(Offered::default());
+    };
+    let (blobs, chunks) = BlobRow::unpack(blobs)
+        .zip(ContentRow::unpack(chunks))
+        .ok_or_else(|| PyValueError::new_err("offered chunks are not whole rows"))?;
+    Offered::new(blobs, &chunks).map_err(|error| raise(py, error))
 }
 
 /// Returns the paths in a buffer, each of which a zero byte ends, or `None` where one is not ended.

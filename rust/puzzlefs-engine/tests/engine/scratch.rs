@@ -11,7 +11,7 @@ use puzzlefs_core::digest::Hex;
 use puzzlefs_core::encode::encode;
 use puzzlefs_core::index::Index;
 use puzzlefs_core::tables::{EntryRow, InodeRow, SourceRow, Tables, Vector, VerityRow};
-use puzzlefs_engine::{Compression, Form, Stored, StreamWriter, WriterOptions};
+use puzzlefs_engine::{Compression, Form, Offered, Stored, StreamWriter, WriterOptions};
 
 /// The inode number of the first file of [`Scratch::index`].
 pub const FIRST_INO: u64 = 2;
@@ -85,7 +85,7 @@ impl Scratch {
     }
 
     pub fn run(&self, writer: &StreamWriter, rows: &[SourceRow]) -> Result<Stored> {
-        writer.run(&self.paths, rows, &[], b"", 0)
+        writer.run(&self.paths, rows, &[], &Offered::default(), b"", 0)
     }
 
     /// Whether nothing unfinished is left.
