@@ -6,6 +6,7 @@ import hashlib
 import re
 from pathlib import Path
 
+from puzzlefs._fallback.pack import PackRule
 from puzzlefs._native import Index, native
 
 DOCUMENT = (Path(__file__).parent.parent.parent / "docs" / "format.md").read_text()
@@ -70,7 +71,7 @@ def test_the_pseudo_code_of_chunking_runs() -> None:
 
 def test_compression_example() -> None:
     """The bytes of 8,192 zeros of section 4."""
-    block = re.findall(r"```\n(28 b5.*?)```", section("## 4. Compressed chunks"), re.DOTALL)[0]
+    block = re.findall(r"```\n(28 b5.*?)```", section("## 4. Compressed blobs"), re.DOTALL)[0]
     written = "".join(line.split("#")[0] for line in block.splitlines())
     assert native.compress_upstream(bytes(8_192)) == bytes.fromhex(written)
 
@@ -84,3 +85,18 @@ def test_empty_image_example() -> None:
     assert native.verity_digest(blob).hex() in section("### An empty tree")
     index: Index = native.Index(blob)
     assert index.inodes() == [1] and index.entries(1, 0, 10) == []
+
+
+def test_pack_vectors() -> None:
+    """Which chunks end a pack, as the table of Packs has it."""
+    text = section("### Packs")
+    rows = re.findall(r"\| `(pack \d+)`, 65,536 bytes \| `([0-9a-f]{16})` \| ([\d,]+) \| (yes|no) \|", text)
+    assert len(rows) == 5
+    rule = PackRule(1 << 20)
+    for label, begin, drawn, ends in rows:
+        digest = hashlib.sha256(hashlib.shake_256(label.encode()).digest(65536)).digest()
+        assert digest[:8].hex() == begin
+        limit = int(drawn.replace(",", ""))
+        assert [rule.ends(1 << 18, digest, length) for length in (limit, limit + 1)] == [False, True]
+        assert rule.ends(1 << 18, digest, 65536) == (ends == "yes")
+        assert not rule.ends((1 << 18) - 1, digest, 1 << 18)

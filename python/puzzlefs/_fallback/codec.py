@@ -1,4 +1,4 @@
-"""Compressed blobs: the Zstandard seekable format (docs/format.md, Compressed chunks, and section 10)."""
+"""Compressed blobs: the Zstandard seekable format (docs/format.md, Compressed blobs, and section 10)."""
 
 from __future__ import annotations
 

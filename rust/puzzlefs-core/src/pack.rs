@@ -68,4 +68,20 @@ mod tests {
             assert!(average.abs_diff(1 << 20) < 1 << 17, "{length}: {average}");
         }
     }
+
+    #[test]
+    fn the_vectors_of_the_format() {
+        let rule = PackRule::new(1 << 20).unwrap();
+        for (lead, drawn) in [
+            (0x2b1c_0f90_d28d_b963_u64, 132_432),
+            (0x04be_a614_6704_71bf, 14_575),
+            (0xd113_eca5_6abf_52bf, 642_287),
+        ] {
+            let mut digest = [0; 32];
+            digest[..8].copy_from_slice(&lead.to_be_bytes());
+            assert!(!rule.ends(1 << 18, &digest, drawn));
+            assert!(rule.ends(1 << 18, &digest, drawn + 1));
+            assert!(!rule.ends((1 << 18) - 1, &digest, drawn + 1));
+        }
+    }
 }
