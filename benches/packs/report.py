@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from statistics import median
 
 from benches.packs import states
-from benches.packs.candidates import AVERAGES, CANDIDATES, CHOSEN, CHUNKS, Images
+from benches.packs.candidates import AVERAGES, CANDIDATES, CHOSEN, CHUNKS, LARGE, Images
 from benches.packs.kept import Kept, Topic
 from benches.report import table
 from benches.rows import KIB, MIB
@@ -49,7 +49,7 @@ def read_checks(reads: Topic) -> Iterator[Check]:
 
 def large_checks(kept: Kept) -> Iterator[Check]:
     """Yield the targets about much data."""
-    values = kept.topics["unique"].get(CHOSEN.name, {})
+    values = kept.topics["unique"].get(LARGE.name, {})
     if "manifest" in values:
         size, amount = values["manifest"][0], values["content"][0]
         yield f"manifest of {amount / 1e9:.0f} GB < 2 MiB", f"{size / MIB:.2f} MiB", size < 2 * MIB
@@ -130,7 +130,7 @@ def spread(values: Sequence[float]) -> str:
 
 def large(kept: Kept) -> str:
     """Return what was measured of much data."""
-    values = kept.topics["unique"].get(CHOSEN.name, {})
+    values = kept.topics["unique"].get(LARGE.name, {})
     units = {"content": "MB", "build, memory": "MB", "stored": "MB", "manifest": "KB", "files": "", "blobs": ""}
     scale = {"MB": 1e6, "KB": 1e3}
     body = []

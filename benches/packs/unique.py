@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from benches.mounts import mounted
-from benches.packs.candidates import CHOSEN, TAG, manifest, pinned
+from benches.packs.candidates import LARGE, TAG, manifest, pinned
 from benches.packs.kept import Kept
 from benches.process import measured
 from benches.rows import MIB
@@ -69,14 +69,14 @@ def make(place: Place) -> dict[str, float]:
 def build(place: Place) -> dict[str, float]:
     """Build; then the tree is removed."""
     place.store.mkdir()
-    usage = CHOSEN.build(place.tree, place.store, raw=False)
+    usage = LARGE.build(place.tree, place.store, raw=False)
     size, blobs = manifest(place.store)
     place.pin.write_text(pinned(place.store))
     shutil.rmtree(place.tree)
     return {
         "build": usage.seconds,
         "build, memory": usage.peak,
-        "stored": CHOSEN.stored(place.store),
+        "stored": LARGE.stored(place.store),
         "blobs": blobs,
         "manifest": size,
     }
@@ -90,7 +90,7 @@ def verify(place: Place) -> dict[str, float]:
 def check(place: Place, store: Path) -> float:
     """Return the seconds that verifying the pinned image in a store takes."""
     words = ["verify", "--digest", place.pin.read_text(), f"{store}/oci:{TAG}"]
-    return measured([*CHOSEN.command, *words], CHOSEN.environment(store)).seconds
+    return measured([*LARGE.command, *words], LARGE.environment(store)).seconds
 
 
 def read(place: Place) -> dict[str, float]:
@@ -100,7 +100,7 @@ def read(place: Place) -> dict[str, float]:
 
 def compare(place: Place, store: Path) -> float:
     """Mount the image in a store and compare every file; return the seconds until the mount answered."""
-    with mounted(CHOSEN, store) as (mountpoint, seconds):
+    with mounted(LARGE, store) as (mountpoint, seconds):
         if found := list(place.differing(mountpoint)):
             raise ValueError(f"{len(found)} files read wrong: {found[0]}")
     return seconds
@@ -149,5 +149,5 @@ def measure(place: Place, steps: list[str], kept: Kept) -> None:
     for step in steps:
         values = STEPS[step](place)
         print(f"{step}: {values}", flush=True)
-        known = {} if step == "make" else kept.topics["unique"].get(CHOSEN.name, {})
-        kept.put("unique", CHOSEN.name, known | {what: [value] for what, value in values.items()})
+        known = {} if step == "make" else kept.topics["unique"].get(LARGE.name, {})
+        kept.put("unique", LARGE.name, known | {what: [value] for what, value in values.items()})

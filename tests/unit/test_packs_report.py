@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from benches.packs import document, report, states
-from benches.packs.candidates import CANDIDATES, CHOSEN, Images
+from benches.packs.candidates import CANDIDATES, CHOSEN, LARGE, Images
 from benches.packs.kept import Kept
 from benches.rows import KIB, MIB
 
@@ -32,7 +32,7 @@ def kept(tmp_path: Path) -> Kept:
     for seconds in (1.0, 3.0, 2.0):
         kept.add("reads", "chunks", dict.fromkeys(report.READS, 2.0))
         kept.add("reads", CHOSEN.name, dict.fromkeys(report.READS, seconds))
-    kept.put("unique", CHOSEN.name, {"content": [1e10], "manifest": [2.0 * MIB]})
+    kept.put("unique", LARGE.name, {"content": [1e10], "manifest": [2.0 * MIB]})
     return kept
 
 
