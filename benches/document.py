@@ -38,7 +38,7 @@ def write(results: Path = RESULTS, docs: Path = DOCS) -> None:
         "scaling": lambda: report.curve_tables(found["scaling"]),
         "profiles": lambda: profiles(found),
         "versions": lambda: versions(found),
-        "runs": lambda: run_table(results),
+        "runs": lambda: run_table(results, paths),
     }
     docs.mkdir(parents=True, exist_ok=True)
     drawn = plot.draw(docs, found, paths)
@@ -101,9 +101,9 @@ def versions(found: dict[str, Results]) -> str:
     return "\n".join(f"- {key.removeprefix('version of ')}: {value}" for key, value in named.items())
 
 
-def run_table(results: Path) -> str:
+def run_table(results: Path, paths: Results) -> str:
     """Return when what was measured, at which commit."""
-    body = []
+    body = [["backends", "functions", *paths.facts.values()]] if paths.values else []
     for directory in sorted(path for path in results.iterdir() if path.is_dir()):
         for run in runs(directory):
             rows = ", ".join(name for name in (*ROWS, *CURVES) if name in run.values or name in run.curves)

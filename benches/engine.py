@@ -51,6 +51,8 @@ def hot_paths(path: Path) -> Results:
     if not path.exists():
         return results
     document = json.loads(path.read_text())
+    when = document["datetime"].replace("T", " ")[:16]
+    results.facts = {"revision": document["commit_info"]["id"][:7], "when": when, "others": ""}
     for entry in document["benchmarks"]:
         backend = next(name for name in ("rust", "python") if name in entry["param"].split("-"))
         ((unit, amount),) = entry["extra_info"].items()

@@ -47,7 +47,7 @@ def draw(docs: Path, found: dict[str, Results], hot_paths: Results) -> set[str]:
         if found[name].values:
             peers(docs / f"benchmarks-{name}.png", f"Input: {name}", found[name])
             drawn.add(name)
-    if hot_paths.values and found["fallback"].values:
+    if hot_paths.values or found["fallback"].values:
         backends(docs / "benchmarks-backends.png", hot_paths, found["fallback"])
         drawn.add("backends")
     if found["scaling"].curves:
@@ -88,10 +88,12 @@ def plain(axes: Any) -> None:
 
 def backends(path: Path, hot_paths: Results, whole: Results) -> None:
     """Draw how many times faster the compiled backend is: functions, and whole commands."""
-    figure, (left, right) = pyplot().subplots(1, 2, figsize=(13, 6), layout="constrained")
     functions = {name: pair["python"][0] / pair["rust"][0] for name, pair in hot_paths.values.items()}
     commands = {row.title.replace("`", ""): times for row in timed_rows(whole) if (times := ratio(whole, row, "pure"))}
-    for axes, title, ratios in ((left, "functions", functions), (right, "whole commands", commands)):
+    drawn = {title: ratios for title, ratios in (("functions", functions), ("whole commands", commands)) if ratios}
+    size = (6.5 * len(drawn), 6)
+    figure, panels = pyplot().subplots(1, len(drawn), figsize=size, layout="constrained", squeeze=False)
+    for axes, (title, ratios) in zip(panels.flat, drawn.items(), strict=True):
         ordered = dict(sorted(ratios.items(), key=lambda item: item[1]))
         bars = axes.barh(list(ordered), list(ordered.values()), color=COLOURS["ours"])
         axes.bar_label(bars, [f"{times:.1f}" for times in ordered.values()], padding=3)
