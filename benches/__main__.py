@@ -144,7 +144,7 @@ def measure_engine(_work: Path, chosen: argparse.Namespace) -> None:
     """Measure the engine's own rows."""
     engine.compile_example()
     results, load = Results(facts=facts([PEERS[0]])), Load()
-    engine.engine(stage.large(chosen.rootfs, small=chosen.quick), chosen.rounds or 7, results)
+    engine.engine(stage.large(chosen.rootfs, small=chosen.quick), chosen.rounds or (3 if chosen.quick else 7), results)
     results.facts["others"] = load.share()
     end(results, "engine", ENGINE[0].name, chosen)
 

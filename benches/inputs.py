@@ -42,7 +42,7 @@ INPUTS = {
         Input("debian", trees.debian, PEERS, SCENARIOS, rounds=5, patience=15),
         Input("duplicates", trees.duplicates, LARGE, OF_A_TREE, rounds=3, patience=30),
         Input("fallback", trees.debian, BOTH, COMMANDS, rounds=3, patience=60),
-        Input("quick", trees.small, QUICK, scenarios("build", "mount", "tar", "random"), rounds=3, patience=8),
+        Input("quick", trees.small, QUICK, scenarios("build", "mount", "tar", "random"), rounds=2, patience=8),
     )
 }
 # What has no tree: the engine's own rows, the functions of both backends, and curves.
