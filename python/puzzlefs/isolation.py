@@ -14,8 +14,6 @@ import ctypes
 import errno
 import os
 import pickle
-import pwd
-import shutil
 import signal
 import subprocess
 import sys
@@ -23,7 +21,9 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any, NamedTuple
 
+from puzzlefs import launcher
 from puzzlefs.errors import PuzzleFSError, UnsupportedError
+from puzzlefs.subordinate import MAPPERS, further_numbers
 from puzzlefs.syscalls import NEW_MOUNTS, NEW_PROCESSES, NEW_USERS, make_mounts_private, mount, unshare
 
 _MODULE = "puzzlefs.isolation"
@@ -55,7 +55,7 @@ def isolated(work: str, request: Any) -> Answer:
     theirs = (say_ready, hear, say_answer)
     with open(ready, "rb") as readiness, open(tell, "wb") as telling, open(answer, "rb") as answering:
         words = [sys.executable, "-P", "-m", _MODULE, work, *map(str, theirs)]
-        process = subprocess.Popen(words, pass_fds=theirs, env=_environment())
+        process = subprocess.Popen(words, pass_fds=theirs, env=launcher.environment())
         try:
             for descriptor in theirs:
                 os.close(descriptor)
@@ -75,11 +75,6 @@ def isolated(work: str, request: Any) -> Answer:
     return Answer(value, notices)
 
 
-def _environment() -> dict[str, str]:
-    places = [os.path.dirname(os.path.dirname(os.path.realpath(__file__))), os.environ.get("PYTHONPATH", "")]
-    return {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, places))}
-
-
 # Numbers of users and groups
 
 
@@ -91,10 +86,10 @@ def _give_numbers(process: int) -> tuple[str, ...]:
                 known = [line.split() for line in file]
             _write(process, table, "".join(f"{inner} {inner} {count}\n" for inner, _, count in known))
         return ()
-    granted = [_granted(kind) for kind in ("uid", "gid")]
-    if all(granted) and all(shutil.which(program) for program in ("newuidmap", "newgidmap")):
+    granted = further_numbers()
+    if granted:
         own = (os.geteuid(), os.getegid())
-        for program, number, ranges in zip(("newuidmap", "newgidmap"), own, granted, strict=True):
+        for program, number, ranges in zip(MAPPERS, own, granted, strict=True):
             words = [0, number, 1]
             for first, count in ranges:
                 words += [words[-3] + words[-1], first, count]
@@ -106,21 +101,6 @@ def _give_numbers(process: int) -> tuple[str, ...]:
     _write(process, "uid_map", f"0 {os.geteuid()} 1\n")
     _write(process, "gid_map", f"0 {os.getegid()} 1\n")
     return ("only root has a number here (no newuidmap, or nothing in /etc/subuid): no step can change owners",)
-
-
-def _granted(kind: str) -> list[tuple[int, int]]:
-    """Return (first, count) of the ranges that /etc/subuid or /etc/subgid grants this user."""
-    number = os.geteuid()
-    names = {str(number)}
-    with suppress(KeyError):
-        names.add(pwd.getpwuid(number).pw_name)
-    found = []
-    with suppress(OSError), open(f"/etc/sub{kind}", encoding="utf-8", errors="replace") as file:
-        for line in file:
-            name, first, count, *_ = [*line.strip().split(":"), "", "", ""]
-            if name in names and first.isdecimal() and count.isdecimal():
-                found.append((int(first), int(count)))
-    return found
 
 
 def _write(process: int, table: str, text: str) -> None:

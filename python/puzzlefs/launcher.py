@@ -9,6 +9,7 @@ import sys
 from puzzlefs.errors import UnsupportedError
 
 _MODE = 0o755
+_PACKAGES = os.path.dirname(os.path.dirname(os.path.realpath(__file__)))
 _MARK = "# Written by puzzlefs; `{remove}` removes it."
 
 
@@ -17,10 +18,15 @@ def command(module: str = "puzzlefs") -> list[str]:
     import site
 
     words = [sys.executable, "-P", "-m", module]
-    packages = os.path.dirname(os.path.dirname(os.path.realpath(__file__)))
-    if packages in map(os.path.realpath, site.getsitepackages()):
+    if _PACKAGES in map(os.path.realpath, site.getsitepackages()):
         return words
-    return ["env", f"PYTHONPATH={packages}", *words]
+    return ["env", f"PYTHONPATH={_PACKAGES}", *words]
+
+
+def environment() -> dict[str, str]:
+    """Return this process's environment, in which another interpreter finds this very package."""
+    places = [_PACKAGES, os.environ.get("PYTHONPATH", "")]
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, places))}
 
 
 def write(path: str, module: str, remove: str) -> None:

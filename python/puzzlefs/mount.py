@@ -261,6 +261,8 @@ def _spawn(request: Request) -> None:
     """Start the process of a mount as a new interpreter and wait for its word."""
     import subprocess
 
+    from puzzlefs import launcher
+
     reading, writing = os.pipe()
     try:
         starter = subprocess.Popen(
@@ -270,7 +272,7 @@ def _spawn(request: Request) -> None:
             stderr=subprocess.DEVNULL,
             pass_fds=(writing,),
             start_new_session=True,
-            env=_environment(),
+            env=launcher.environment(),
         )
     except OSError as error:
         os.close(reading)
@@ -297,9 +299,3 @@ def _await(reading: int) -> None:
     # What the other process found wrong tells the shell more than that mounting failed.
     failure.exit_code = answer[1]
     raise failure
-
-
-def _environment() -> dict[str, str]:
-    """Return an environment in which the new interpreter finds this very package."""
-    places = [os.path.dirname(os.path.dirname(os.path.realpath(__file__))), os.environ.get("PYTHONPATH", "")]
-    return {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, places))}

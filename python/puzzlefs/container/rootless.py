@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import os
-import pwd
 import shutil
 from collections.abc import Sequence
-from contextlib import suppress
 
 from puzzlefs.container.user import User
 from puzzlefs.errors import UnsupportedError, UsageError
 from puzzlefs.overlay import in_user_namespace
-
-_TABLES = ("/etc/subuid", "/etc/subgid")
+from puzzlefs.subordinate import further_numbers
 
 
 def enter_user_namespace(command: Sequence[str]) -> None:
@@ -24,7 +21,7 @@ def enter_user_namespace(command: Sequence[str]) -> None:
     unshare = shutil.which("unshare")
     if unshare is None:
         raise UnsupportedError("running a container without root needs unshare (of util-linux), which is missing")
-    ids = ["--map-auto"] if _has_further_ids() else []
+    ids = ["--map-auto"] if further_numbers() else []
     words = [unshare, "--user", "--map-root-user", *ids, "--mount", "--propagation", "private", "--", *command]
     os.execv(unshare, words)  # noqa: S606  (no shell is wanted)
 
@@ -49,21 +46,3 @@ def _is_mapped(number: int, table: str) -> bool:
     with open(f"/proc/self/{table}_map") as file:
         rows = [list(map(int, line.split())) for line in file]
     return any(first <= number < first + count for first, _, count in rows)
-
-
-def _has_further_ids() -> bool:
-    """Tell whether the system grants this user further numbers, and has the programs that map them."""
-    if not all(map(shutil.which, ("newuidmap", "newgidmap"))):
-        return False
-    names = {str(os.getuid())}
-    with suppress(KeyError):
-        names.add(pwd.getpwuid(os.getuid()).pw_name)
-    return all(names & _owners(path) for path in _TABLES)
-
-
-def _owners(path: str) -> set[str]:
-    try:
-        with open(path) as file:
-            return {line.partition(":")[0] for line in file}
-    except OSError:
-        return set()
