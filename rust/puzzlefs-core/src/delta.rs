@@ -226,18 +226,7 @@ fn whiteout(ino: u64) -> InodeRow {
         ino,
         kind: Kind::Wht as u16,
         permissions: WHITEOUT_PERMISSIONS,
-        uid: 0,
-        gid: 0,
-        mtime_nsec: 0,
-        mtime_sec: 0,
-        first: 0,
-        count: 0,
-        xattr_first: 0,
-        xattr_count: 0,
-        flags: 0,
-        link_offset: 0,
-        link_length: 0,
-        reserved: 0,
+        ..InodeRow::default()
     }
 }
 

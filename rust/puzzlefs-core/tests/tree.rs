@@ -50,16 +50,9 @@ fn add(vector: &mut Vector, node: Node) {
         permissions: 0o644,
         uid: 1,
         gid: 2,
-        mtime_nsec: 0,
-        mtime_sec: 0,
         first,
         count,
-        xattr_first: 0,
-        xattr_count: 0,
-        flags: 0,
-        link_offset: 0,
-        link_length: 0,
-        reserved: 0,
+        ..InodeRow::default()
     });
 }
 

@@ -312,12 +312,7 @@ impl ScanRules {
             mtime_sec,
             first,
             count,
-            xattr_first: 0,
-            xattr_count: 0,
-            flags: 0,
-            link_offset: 0,
-            link_length: 0,
-            reserved: 0,
+            ..InodeRow::default()
         }
     }
 }

@@ -138,11 +138,6 @@ fn inode(ino: u64, kind: u16, first: u64, count: u64) -> InodeRow {
         mtime_sec: -3,
         first,
         count,
-        xattr_first: 0,
-        xattr_count: 0,
-        flags: 0,
-        link_offset: 0,
-        link_length: 0,
-        reserved: 0,
+        ..InodeRow::default()
     }
 }

@@ -139,18 +139,9 @@ fn inode(ino: u64, kind: u16, first: u64, count: u64) -> InodeRow {
         ino,
         kind,
         permissions: 0o644,
-        uid: 0,
-        gid: 0,
-        mtime_nsec: 0,
-        mtime_sec: 0,
         first,
         count,
-        xattr_first: 0,
-        xattr_count: 0,
-        flags: 0,
-        link_offset: 0,
-        link_length: 0,
-        reserved: 0,
+        ..InodeRow::default()
     }
 }
 
