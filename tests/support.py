@@ -38,6 +38,13 @@ def puzzlefs(*words: object, backend: str = "") -> str:
     return run_puzzlefs(*words, backend=backend).stdout.decode()
 
 
+def run_program(*words: object) -> str:
+    """Run another program, which must succeed; return its standard output."""
+    finished = subprocess.run([*map(str, words)], capture_output=True, check=False)
+    assert finished.returncode == 0, finished.stderr.decode()
+    return finished.stdout.decode()
+
+
 # A process that was forked counts its parent's memory as its own, so a small one stands between.
 _MEASURE = """
 import os, resource, subprocess, sys

@@ -18,19 +18,13 @@ from puzzlefs.oci import Platform
 from tests.described import described, differing
 from tests.layers import INDEX, file, layer, put_json
 from tests.strategies import noise
-from tests.support import puzzlefs, requires_root
+from tests.support import puzzlefs, requires_root, run_program
 from tools.registry import REGISTRY, serving
 
 pytestmark = [
     pytest.mark.skipif(shutil.which("umoci") is None, reason="umoci is not installed"),
     pytest.mark.skipif(shutil.which("skopeo") is None, reason="skopeo is not installed"),
 ]
-
-
-def run(*words: object) -> str:
-    finished = subprocess.run([str(word) for word in words], capture_output=True, text=True, check=False)
-    assert finished.returncode == 0, finished.stderr
-    return finished.stdout
 
 
 def make_base(root: Path) -> None:
@@ -85,20 +79,22 @@ def layout(tmp_path_factory: pytest.TempPathFactory) -> Path:
     requires_root()
     home = tmp_path_factory.mktemp("umoci")
     layout = home / "layout"
-    run("umoci", "init", "--layout", layout)
-    run("umoci", "new", "--image", f"{layout}:base")
-    run("umoci", "unpack", "--image", f"{layout}:base", home / "bundle")
+    run_program("umoci", "init", "--layout", layout)
+    run_program("umoci", "new", "--image", f"{layout}:base")
+    run_program("umoci", "unpack", "--image", f"{layout}:base", home / "bundle")
     make_base(home / "bundle/rootfs")
-    run("umoci", "repack", "--image", f"{layout}:base", home / "bundle")
-    run("umoci", "unpack", "--image", f"{layout}:base", home / "again")
+    run_program("umoci", "repack", "--image", f"{layout}:base", home / "bundle")
+    run_program("umoci", "unpack", "--image", f"{layout}:base", home / "again")
     change(home / "again/rootfs")
-    run("umoci", "repack", "--image", f"{layout}:changed", home / "again")
+    run_program("umoci", "repack", "--image", f"{layout}:changed", home / "again")
     (home / "new").mkdir()
     (home / "new/only").write_text("only this is left")
-    run("umoci", "insert", "--image", f"{layout}:changed", "--tag", "opaque", "--opaque", home / "new", "/var/opaque")
-    run("umoci", "insert", "--image", f"{layout}:opaque", "--tag", "whole", "--whiteout", "/usr/lib/third")
-    run("umoci", "insert", "--image", f"{layout}:whole", home / "new/only", "/bin/through-a-link")
-    run(
+    run_program(
+        "umoci", "insert", "--image", f"{layout}:changed", "--tag", "opaque", "--opaque", home / "new", "/var/opaque"
+    )
+    run_program("umoci", "insert", "--image", f"{layout}:opaque", "--tag", "whole", "--whiteout", "/usr/lib/third")
+    run_program("umoci", "insert", "--image", f"{layout}:whole", home / "new/only", "/bin/through-a-link")
+    run_program(
         *("umoci", "config", "--image", f"{layout}:whole", "--config.env", "A=b", "--config.entrypoint", "/bin/tool"),
         *("--config.user", "1000:1000", "--config.workingdir", "/var", "--architecture", "arm64"),
     )
@@ -107,7 +103,7 @@ def layout(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def unpacked(image: str, home: Path) -> str:
     """Unpack an image with umoci, build the tree, return the image built."""
-    run("umoci", "unpack", "--image", image, home / "bundle")
+    run_program("umoci", "unpack", "--image", image, home / "bundle")
     puzzlefs("build", home / "bundle/rootfs", f"{home}/built:t", "--no-cache")
     return f"{home}/built:t"
 
@@ -133,7 +129,7 @@ def test_the_way_an_image_comes_makes_no_difference(layout: Path, whole: Image, 
     to, form = (transport, "oci") if transport != "dir-of-schema-2" else ("dir", "v2s2")
     options = [] if to == "docker-archive" else ["--format", form]
     copy = ["skopeo", "--insecure-policy", "--override-arch", "arm64", "copy", "-q", *options]
-    run(*copy, f"oci:{layout}:whole", f"{to}:{tmp_path}/copy")
+    run_program(*copy, f"oci:{layout}:whole", f"{to}:{tmp_path}/copy")
 
     puzzlefs("convert", f"{to}:{tmp_path}/copy", f"{tmp_path}/converted:t")
 
@@ -192,7 +188,7 @@ def test_a_registry_is_read_through_skopeo(layout: Path, whole: Image, tmp_path:
         pytest.skip(f"needs Debian's docker-registry in {REGISTRY} (make setup)")
     with serving(tmp_path) as address:
         copy = ["skopeo", "--insecure-policy", "--override-arch", "arm64", "copy", "-q", "--dest-tls-verify=false"]
-        run(*copy, f"oci:{layout}:whole", f"docker://{address}/image:v")
+        run_program(*copy, f"oci:{layout}:whole", f"docker://{address}/image:v")
         puzzlefs("convert", "--tls-verify=false", f"docker://{address}/image:v", f"{tmp_path}/store:t")
         assert Image.open(f"{tmp_path}/store:t").descriptor.digest == whole.descriptor.digest
 
@@ -223,13 +219,13 @@ def test_an_interrupted_conversion_leaves_nothing_but_blobs(tmp_path: Path) -> N
 def of_two_platforms(tmp_path: Path) -> str:
     """An index of an image for this machine and one for another, as skopeo's layouts have it."""
     layout = tmp_path / "platforms"
-    run("umoci", "init", "--layout", layout)
+    run_program("umoci", "init", "--layout", layout)
     manifests = []
     for architecture, content in ((Platform.host().architecture, b"ours"), ("sparc", b"theirs")):
         (tmp_path / "which").write_bytes(content)
-        run("umoci", "new", "--image", f"{layout}:{architecture}")
-        run("umoci", "insert", "--image", f"{layout}:{architecture}", tmp_path / "which", "/which")
-        run("umoci", "config", "--image", f"{layout}:{architecture}", "--architecture", architecture)
+        run_program("umoci", "new", "--image", f"{layout}:{architecture}")
+        run_program("umoci", "insert", "--image", f"{layout}:{architecture}", tmp_path / "which", "/which")
+        run_program("umoci", "config", "--image", f"{layout}:{architecture}", "--architecture", architecture)
         index = json.loads((layout / "index.json").read_text())
         entry = index["manifests"][-1]
         manifests.append({**entry, "annotations": {}, "platform": {"os": "linux", "architecture": architecture}})
@@ -250,7 +246,9 @@ def test_an_image_of_many_platforms_is_converted_for_all_or_one(of_two_platforms
     assert Image.open(f"{tmp_path}/store:other", platform=sparc).open("/which").read() == b"theirs"
     assert Image.open(f"{tmp_path}/store:all").open("/which").read() == b"ours"
     assert Image.open(f"{tmp_path}/store:all", platform=sparc).open("/which").read() == b"theirs"
-    run("skopeo", "--insecure-policy", "copy", "-q", "--all", f"oci:{tmp_path}/store:all", f"oci:{tmp_path}/copy:all")
+    run_program(
+        "skopeo", "--insecure-policy", "copy", "-q", "--all", f"oci:{tmp_path}/store:all", f"oci:{tmp_path}/copy:all"
+    )
     assert Image.open(f"{tmp_path}/copy:all", platform=sparc).verify().ok
     puzzlefs("verify", "--all", f"{tmp_path}/store")
 
@@ -268,7 +266,7 @@ def test_an_image_of_buildahs_is_what_unpacking_it_gives(tmp_path: Path) -> None
     )
     storage = ["--root", tmp_path / "storage", "--runroot", tmp_path / "run", "--storage-driver", "vfs"]
     build = ["buildah", *storage, "build", "-q", "--layers", "--isolation", "chroot", "-t", f"oci:{tmp_path}/built:t"]
-    run(*build, context)
+    run_program(*build, context)
 
     puzzlefs("convert", f"{tmp_path}/built:t", f"{tmp_path}/converted:t")
 
@@ -281,8 +279,8 @@ def test_a_plain_archive_is_an_image(tmp_path: Path) -> None:
     requires_root()
     make_base(tmp_path / "tree")
     tar = ["tar", "--xattrs", "--xattrs-include=*", "--format=pax", "-C", tmp_path / "tree", "-c", "."]
-    run(*tar, "-S", "-f", tmp_path / "plain.tar")
-    run(*tar, "-J", "-f", tmp_path / "small.tar.xz")
+    run_program(*tar, "-S", "-f", tmp_path / "plain.tar")
+    run_program(*tar, "-J", "-f", tmp_path / "small.tar.xz")
     puzzlefs("build", tmp_path / "tree", f"{tmp_path}/store:built", "--no-cache")
 
     for number, archive in enumerate(("plain.tar", "small.tar.xz")):

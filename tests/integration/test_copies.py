@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 import shutil
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,19 +14,14 @@ from puzzlefs.constants import PACK_SIZE_MIN
 from puzzlefs.image import Image
 from puzzlefs.verify import VerifyReport
 from tests.mounts import mounted, requires_fuse
+from tests.support import run_program
 from tools.registry import REGISTRY, serving
-
-
-def run(*words: object) -> None:
-    """Run a program, which must succeed."""
-    done = subprocess.run([*map(str, words)], capture_output=True, check=False)
-    assert done.returncode == 0, done.stderr.decode()
 
 
 def skopeo_copy(source: str, destination: str, *options: str) -> None:
     if shutil.which("skopeo") is None:
         pytest.skip("needs skopeo")
-    run("skopeo", "--insecure-policy", "copy", *options, source, destination)
+    run_program("skopeo", "--insecure-policy", "copy", *options, source, destination)
 
 
 @pytest.fixture
@@ -60,14 +54,14 @@ def same_image(layout: Path, pinned: str, tree: Path, mountpoint: Path) -> None:
 
 
 def test_copied_by_cp(pinned: str, tree: Path, tmp_path: Path) -> None:
-    run("cp", "-a", tmp_path / "original", tmp_path / "copy")
+    run_program("cp", "-a", tmp_path / "original", tmp_path / "copy")
     same_image(tmp_path / "copy", pinned, tree, tmp_path / "m")
 
 
 def test_packed_and_unpacked_by_tar(pinned: str, tree: Path, tmp_path: Path) -> None:
-    run("tar", "-C", tmp_path, "-czf", tmp_path / "archive", "original")
+    run_program("tar", "-C", tmp_path, "-czf", tmp_path / "archive", "original")
     (tmp_path / "elsewhere").mkdir()
-    run("tar", "-C", tmp_path / "elsewhere", "-xzf", tmp_path / "archive")
+    run_program("tar", "-C", tmp_path / "elsewhere", "-xzf", tmp_path / "archive")
     same_image(tmp_path / "elsewhere" / "original", pinned, tree, tmp_path / "m")
 
 

@@ -19,7 +19,7 @@ import pytest
 
 from puzzlefs import records
 from puzzlefs.image import Image
-from tests.support import puzzlefs, read_manifest, requires_root
+from tests.support import puzzlefs, read_manifest, requires_root, run_program
 from tools.compare_trees import differences
 
 TREES = ("empty", "kinds", "chunks", "text", "wide")
@@ -47,9 +47,7 @@ pytestmark = pytest.mark.skipif(
 
 def original(*words: object) -> str:
     """Run the original, which must succeed; return its standard output."""
-    finished = subprocess.run([str(ORIGINAL), *map(str, words)], capture_output=True, check=False)
-    assert finished.returncode == 0, finished.stderr.decode()
-    return finished.stdout.decode()
+    return run_program(ORIGINAL, *words)
 
 
 @contextmanager

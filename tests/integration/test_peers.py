@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import json
 import shutil
-import subprocess
 from pathlib import Path
 
 import pytest
 
 from puzzlefs.image import Image
-from tests.support import puzzlefs, read_manifest, requires_root
+from tests.support import puzzlefs, read_manifest, requires_root, run_program
 from tools.compare_trees import differences
 
 RUNTIME = (
@@ -27,23 +26,16 @@ RUNTIME = (
 )
 
 
-def run(*words: object) -> str:
-    """Run a program, which must succeed; return its standard output."""
-    finished = subprocess.run([*map(str, words)], capture_output=True, check=False)
-    assert finished.returncode == 0, finished.stderr.decode()
-    return finished.stdout.decode()
-
-
 def skopeo(*words: object) -> str:
     if shutil.which("skopeo") is None:
         pytest.skip("skopeo is not installed")
-    return run("skopeo", "--insecure-policy", *words)
+    return run_program("skopeo", "--insecure-policy", *words)
 
 
 def umoci(*words: object) -> str:
     if shutil.which("umoci") is None:
         pytest.skip("umoci is not installed")
-    return run("umoci", *words)
+    return run_program("umoci", *words)
 
 
 @pytest.fixture

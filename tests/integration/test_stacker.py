@@ -25,7 +25,7 @@ from puzzlefs.store import Store
 from puzzlefs.verify_store import verify_store
 from tests.described import differing
 from tests.mounts import NOBODY, PACKAGES, requires_fuse, with_open_device
-from tests.support import requires_root, run_puzzlefs
+from tests.support import requires_root, run_program, run_puzzlefs
 
 BUSYBOX = shutil.which("busybox")
 HELLO = """
@@ -46,11 +46,6 @@ pytestmark = [
 ]
 
 
-def run(*words: object) -> None:
-    finished = subprocess.run([str(word) for word in words], capture_output=True, text=True, check=False)
-    assert finished.returncode == 0, finished.stderr
-
-
 @pytest.fixture(scope="module")
 def busybox(tmp_path_factory: pytest.TempPathFactory) -> str:
     """An ordinary OCI image in a layout: busybox, and a command to run."""
@@ -60,16 +55,16 @@ def busybox(tmp_path_factory: pytest.TempPathFactory) -> str:
         pytest.skip("needs a static busybox (busybox-static)")
     home = tmp_path_factory.mktemp("busybox")
     layout, root = home / "layout", home / "bundle/rootfs"
-    run("umoci", "init", "--layout", layout)
-    run("umoci", "new", "--image", f"{layout}:base")
-    run("umoci", "unpack", "--image", f"{layout}:base", home / "bundle")
+    run_program("umoci", "init", "--layout", layout)
+    run_program("umoci", "new", "--image", f"{layout}:base")
+    run_program("umoci", "unpack", "--image", f"{layout}:base", home / "bundle")
     for name in ("bin", "etc", "tmp", "root"):
         (root / name).mkdir()
     shutil.copy(BUSYBOX, root / "bin/busybox")
     (root / "etc/kept").write_text("kept\n")
-    run("chroot", root, "/bin/busybox", "--install", "-s", "/bin")
-    run("umoci", "repack", "--image", f"{layout}:base", home / "bundle")
-    run("umoci", "config", "--image", f"{layout}:base", "--config.env", "OLD=1", "--config.cmd", "sh")
+    run_program("chroot", root, "/bin/busybox", "--install", "-s", "/bin")
+    run_program("umoci", "repack", "--image", f"{layout}:base", home / "bundle")
+    run_program("umoci", "config", "--image", f"{layout}:base", "--config.env", "OLD=1", "--config.cmd", "sh")
     return f"{layout}:base"
 
 
@@ -269,7 +264,7 @@ def test_bases_and_configs(project: Project) -> None:
     """Nothing, an archive, another layer; what a config says, and what the next one inherits."""
     (project.home / "in").mkdir()
     (project.home / "in/file").write_text("content")
-    run("tar", "-C", project.home, "-cf", project.home / "archive.tar", "in")
+    run_program("tar", "-C", project.home, "-cf", project.home / "archive.tar", "in")
     project.build(KINDS)
     assert [tag for tag, _ in Store.open(project.store).tags() if not tag.startswith("stacker-base-")] == [
         "unpacked",
@@ -373,7 +368,7 @@ def test_without_root(granted: bool, project: Project) -> None:
         owner = "chown 3:4 /made" if granted else "true"
         text = f"a:\n  from: {{type: oci, url: 'layout:base'}}\n  run: id -u > /made; {owner}\n"
         (home / "stacker.yaml").write_text(text)
-        run("chown", "-R", f"{NOBODY}:{NOBODY}", home)
+        run_program("chown", "-R", f"{NOBODY}:{NOBODY}", home)
         user = ["setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups"]
         words = [DEBIAN, "-P", "-m", "puzzlefs", "build", "-f", home / "stacker.yaml", home / "store"]
         libraries = os.pathsep.join([PACKAGES, sysconfig.get_paths()["platlib"]])
