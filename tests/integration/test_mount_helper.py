@@ -125,7 +125,8 @@ def test_words_that_mount_passes(system: System) -> None:
         "mount.puzzlefs $image $place -f; findmnt $place || echo fake;"
         "! mount.puzzlefs $image.x $place -f 2> /dev/null;"
         "unshare -m sleep 60 & sleep 0.5; mount.fuse.puzzlefs $image $place -N $! -t fuse.puzzlefs;"
-        "cat $place/f 2> /dev/null || echo elsewhere; nsenter -m -t $! cat $place/f; kill $!"
+        "cat $place/f 2> /dev/null || echo elsewhere; nsenter -m -t $! cat $place/f;"
+        "nsenter -m -t $! umount $place; kill $!"
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.split() == ["contentfake", "elsewhere", "content"]
