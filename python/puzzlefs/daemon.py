@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable
-from contextlib import suppress
 
 from puzzlefs._native import native
 from puzzlefs.errors import MountError, PuzzleFSError
@@ -23,6 +21,7 @@ from puzzlefs.notice import say
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import logging
+    from collections.abc import Callable
 
     from puzzlefs._native import Index, Reader
 
@@ -167,14 +166,20 @@ class _Word:
 
     def _say(self, word: bytes) -> None:
         self._said = True
-        with suppress(BrokenPipeError):
+        try:
             os.write(self._descriptor, word)
+        except BrokenPipeError:
+            # Whoever waited has gone.
+            return
 
 
 def _name_process(name: str) -> None:
     """Let `unmount` find this process by the name that it now has."""
-    with suppress(OSError), open("/proc/self/comm", "wb") as comm:
-        comm.write(name.encode())
+    try:
+        with open("/proc/self/comm", "wb") as comm:
+            comm.write(name.encode())
+    except OSError:
+        pass
 
 
 def work(descriptor: int, request: Request, image: Image | None = None) -> int:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import os
-from functools import cached_property
 
 from puzzlefs import constants
 from puzzlefs._native import native
@@ -13,6 +12,7 @@ from puzzlefs.errors import IntegrityError, NotFoundError
 from puzzlefs.names import ImageName, parse_verity
 from puzzlefs.oci import Descriptor, Manifest, Platform, parse_object
 from puzzlefs.store import Store
+from puzzlefs.value import kept
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -100,7 +100,7 @@ class Image:
         """The manifest's fs-verity digest in hex: what to pin an image by."""
         return native.verity_digest(self.content).hex()
 
-    @cached_property
+    @kept
     def rootfs(self) -> bytes:
         """The rootfs blob, checked against its descriptor and its fs-verity annotation."""
         descriptor = self.manifest.rootfs
@@ -113,7 +113,7 @@ class Image:
             raise IntegrityError(f"{self.name}: the rootfs blob's fs-verity digest is not {stated}")
         return blob
 
-    @cached_property
+    @kept
     def index(self) -> Index:
         """The merged tree of the image's layers."""
         return self._load_index() if self._loading is None else self._loading.result()
@@ -136,7 +136,7 @@ class Image:
         level = (VERIFY_ALWAYS if self.pinned else VERIFY_ONCE) if verify is None else verify
         return native.Reader(self.index, os.fsencode(self.store.blob_directory), level, cache_size)
 
-    @cached_property
+    @kept
     def config(self) -> dict[str, Any] | None:
         """The OCI image config, or None where the image has no runtime config."""
         descriptor = self.manifest.config
@@ -144,14 +144,14 @@ class Image:
             return None
         return parse_object(self.store.get(descriptor, constants.JSON_SIZE_LIMIT), "image config")
 
-    @cached_property
+    @kept
     def filesystem(self) -> Filesystem:
         """The image as a filesystem, with a reader of its own."""
         from puzzlefs.vfs import Filesystem
 
         return Filesystem(self.index, self._reader)
 
-    @cached_property
+    @kept
     def _reader(self) -> Reader:
         return self.reader()
 

@@ -7,11 +7,15 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Sequence
 
-from puzzlefs._native import FuseServer
 from puzzlefs.errors import MountError, UnsupportedError, shown
-from puzzlefs.mountinfo import Mount
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from puzzlefs._native import FuseServer
+    from puzzlefs.mountinfo import Mount
 
 _DEVICE = "/dev/fuse"
 _READ_AHEAD_KIB = 1024

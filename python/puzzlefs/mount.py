@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
 
 from puzzlefs._native import native
 from puzzlefs.errors import MountError, UnsupportedError, UsageError
@@ -18,6 +17,7 @@ from puzzlefs.image import CACHE_SIZE, Image
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from typing import Any, NoReturn, TypedDict
 
     from puzzlefs.overlay import Overlay

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
-from contextlib import suppress
 
 from puzzlefs.value import Value
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 TABLE = "/proc/self/mountinfo"
 _OCTAL = frozenset(b"01234567")
@@ -65,13 +67,16 @@ def all_tables() -> Iterator[list[Mount]]:
     for name in os.listdir("/proc"):
         if not name.isdecimal():
             continue
-        with suppress(OSError):
+        try:
             namespace = os.stat(f"/proc/{name}/ns/mnt").st_ino
-            if namespace not in seen:
-                with open(f"/proc/{name}/mountinfo", "rb") as table:
-                    content = table.read()
-                seen.add(namespace)
-                yield parse(content)
+            if namespace in seen:
+                continue
+            with open(f"/proc/{name}/mountinfo", "rb") as table:
+                content = table.read()
+        except OSError:
+            continue
+        seen.add(namespace)
+        yield parse(content)
 
 
 def parse(table: bytes) -> list[Mount]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import os
 import time
-from contextlib import suppress
 
 _PAUSE = 0.05
 _PATIENCE = 10.0
@@ -45,6 +44,7 @@ def tell_service_manager(state: str) -> None:
     if not address.startswith(("/", "@")):
         return
     import socket
+    from contextlib import suppress
 
     with suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as channel:
         # An at sign stands for the byte that begins a name outside of the file system.

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import os
 import select
-import signal
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 
 from puzzlefs import kernel_mount, mountinfo
 from puzzlefs._native import FuseServer, Index, Reader, native
@@ -17,7 +14,12 @@ from puzzlefs.notice import tell_service_manager, try_say
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import signal
+    from collections.abc import Callable
     from typing import Any
+else:
+    # The module behind `signal`, without the enumerations, which take longer to load than an image.
+    import _signal as signal
 
 _THREAD_LIMIT = 4
 _PAUSE_MS = 50
@@ -46,13 +48,16 @@ def serve(
     if native.FuseServer is None:
         raise UnsupportedError("this backend has no server of its own")
     session = _Session(native.FuseServer, request, report)
-    with _signals():
-        try:
-            session.start(index, reader)
-            session.relay(answers)
-        except _Stop:
-            tell_service_manager("STOPPING=1")
-            session.stop()
+    before = _take_signals()
+    try:
+        session.start(index, reader)
+        session.relay(answers)
+    except _Stop:
+        tell_service_manager("STOPPING=1")
+        session.stop()
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 class _Session:
@@ -154,18 +159,8 @@ def _threads(wanted: int | None) -> int:
     return wanted or min(max(len(os.sched_getaffinity(0)), 2), _THREAD_LIMIT)
 
 
-@contextmanager
-def _signals() -> Iterator[None]:
-    """Turn signals that end a process into `_Stop`."""
-    before = _take_signals()
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
 def _take_signals() -> dict[signal.Signals, Any]:
+    """Turn signals that end a process into `_Stop`; return what they did before."""
     try:
         return {number: signal.signal(number, _raise_stop) for number in _STOPPING}
     except ValueError:

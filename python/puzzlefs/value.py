@@ -1,6 +1,28 @@
-"""Plain values: what a frozen dataclass is, without the cost of importing `dataclasses`."""
+"""Plain values and kept properties, without the cost of importing `dataclasses` and `functools`."""
 
 from __future__ import annotations
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from functools import cached_property
+    from typing import Any
+
+    kept = cached_property
+else:
+
+    class kept:  # noqa: N801
+        """A property that is worked out once, and then an attribute: `functools.cached_property`."""
+
+        def __init__(self, work: Callable[[Any], Any]) -> None:
+            self._work = work
+            self.__doc__ = work.__doc__
+
+        def __get__(self, instance: Any, owner: type | None = None) -> Any:
+            if instance is None:
+                return self
+            value = instance.__dict__[self._work.__name__] = self._work(instance)
+            return value
 
 
 class Value:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-from importlib import import_module
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -78,7 +77,8 @@ def declare(verb: str, parser: Any) -> None:
 
 
 def _module(verb: str) -> Any:
-    return import_module(f"puzzlefs.cli.{VERBS[verb][0]}")
+    # Not `importlib.import_module`, whose own module takes longer to load than most of ours.
+    return __import__(f"puzzlefs.cli.{VERBS[verb][0]}", fromlist=["run"])
 
 
 def _run(words: list[str]) -> int:

@@ -6,8 +6,6 @@ one reads what is plain; whatever is not (help, joined words, mistakes) it leave
 
 from __future__ import annotations
 
-from types import SimpleNamespace
-
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -16,6 +14,13 @@ if TYPE_CHECKING:
 
 class NotPlain(Exception):
     """Only argparse can read these words, or say what is wrong with them."""
+
+
+class Options:
+    """A verb's values by name, as attributes."""
+
+    def __init__(self, values: dict[str, Any]) -> None:
+        vars(self).update(values)
 
 
 class PlainParser:
@@ -43,7 +48,7 @@ class PlainParser:
 
     add_mutually_exclusive_group = add_argument_group = _only_argparse
 
-    def parse(self, words: Sequence[str]) -> SimpleNamespace:
+    def parse(self, words: Sequence[str]) -> Options:
         """Return the values by name. Raises `NotPlain`."""
         values = {argument.name: argument.default for argument in (*self._positionals, *self._options.values())}
         values |= self._defaults
@@ -66,7 +71,7 @@ class PlainParser:
             raise NotPlain
         for argument, word in zip(self._positionals, given, strict=True):
             values[argument.name] = argument.read(word, None)
-        return SimpleNamespace(**values)
+        return Options(values)
 
 
 class _Argument:
