@@ -207,12 +207,15 @@ def work(descriptor: int, request: Request, image: Image | None = None) -> int:
 def work_as_fork(descriptor: int, request: Request, image: Image) -> int:
     """Leave everything of the process that forked this one but memory and `descriptor`; then `work`."""
     os.setsid()
-    word = os.dup2(descriptor, 3)
     null = os.open(os.devnull, os.O_RDWR)
     for standard in range(3):
         os.dup2(null, standard)
-    os.closerange(4, os.sysconf("SC_OPEN_MAX"))
-    return work(word, request, image)
+    first = 3
+    for kept in sorted([descriptor, *([request.elsewhere.home] if request.elsewhere else [])]):
+        os.closerange(first, kept)
+        first = kept + 1
+    os.closerange(first, os.sysconf("SC_OPEN_MAX"))
+    return work(descriptor, request, image)
 
 
 def main(arguments: list[str]) -> int:

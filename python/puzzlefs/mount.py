@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import Any, NoReturn, TypedDict
 
+    from puzzlefs.elsewhere import Elsewhere
     from puzzlefs.overlay import Overlay
 
     class Settings(TypedDict, total=False):
@@ -56,6 +57,7 @@ class Request:
     over        the fields of the overlay to lay over the image
     shared      whether other processes lay theirs over it
     owners      ranges of users and of groups, where files do not belong to whom the image says
+    elsewhere   where the process is to mount, if it is not to stay there
     """
 
     def __init__(
@@ -75,6 +77,7 @@ class Request:
         over: dict[str, Any] | None = None,
         shared: bool = False,
         owners: Sequence[Sequence[Sequence[int]]] | None = None,
+        elsewhere: Elsewhere | None = None,
     ) -> None:
         self.image = image
         self.verity = verity
@@ -90,6 +93,7 @@ class Request:
         self.over = over
         self.shared = shared
         self.owners = owners
+        self.elsewhere = elsewhere
 
     @property
     def overlay(self) -> Overlay | None:
@@ -134,6 +138,7 @@ def mount(
     fork: bool = False,
     over: Overlay | None = None,
     shared: bool = False,
+    elsewhere: Elsewhere | None = None,
 ) -> None:
     """Mount an image on a directory, read-only.
 
@@ -142,7 +147,8 @@ def mount(
     written to `fifo`, as soon as that has a reader, when the mount answers or has failed. With `fork`
     the process is a copy of this one, which is sooner ready, but only for a caller that has neither
     threads nor anything else in memory that should not stay there. `over` is an overlay to lay over the
-    mount by the same process, and `shared` says that others will: the mount ends with them.
+    mount by the same process, and `shared` says that others will: the mount ends with them. `elsewhere`
+    is the mount namespace that this process is in and the other, which must be a fork, is to leave.
 
     Raises `MountError` with the reason, `UnsupportedError` where the pure backend has no pyfuse3,
     `UsageError` where an option is malformed, or what is wrong with the image.
@@ -168,6 +174,7 @@ def mount(
             over=None if over is None else over.fields(),
             shared=shared,
             owners=None if image.owners is None else (image.owners.users, image.owners.groups),
+            elsewhere=elsewhere,
         )
         if native.FuseServer is None:
             _need_pyfuse3()

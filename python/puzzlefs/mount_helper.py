@@ -10,7 +10,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from puzzlefs.errors import MountError, PuzzleFSError, UnsupportedError, UsageError
+from puzzlefs.errors import PuzzleFSError, UnsupportedError, UsageError
 from puzzlefs.image import CACHE_SIZE, VERIFY_ALWAYS, VERIFY_NEVER, VERIFY_ONCE, Image
 from puzzlefs.kernel_mount import is_known
 from puzzlefs.owners import Owners, parse_range
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     import argparse
 
     from puzzlefs._native import Range
+    from puzzlefs.elsewhere import Elsewhere
     from puzzlefs.mount import Settings
 
 # mount(8): wrong call or no permission; a fault of the system; the mount itself failed.
@@ -161,8 +162,7 @@ def _size(value: str) -> int:
 
 def _mount(given: argparse.Namespace) -> None:
     options = Options(",".join(given.options), given.sloppy)
-    if given.namespace is not None:
-        _enter(given.namespace)
+    elsewhere = None if given.namespace is None else _enter(given.namespace)
     image = Image.open(given.spec, options.digest).with_owners(options.owners())
     if given.fake:
         return
@@ -180,21 +180,17 @@ def _mount(given: argparse.Namespace) -> None:
     else:
         from puzzlefs.mount import mount
 
-        mount(image, given.directory, options=options.mount, **options.settings)
+        mount(image, given.directory, options=options.mount, elsewhere=elsewhere, **options.settings)
 
 
-def _enter(namespace: str) -> None:
+def _enter(namespace: str) -> Elsewhere:
     """Work in another table of mounts: that of a process, or of a file that stands for it."""
     from puzzlefs.daemon import load_server
-    from puzzlefs.syscalls import join_mount_namespace
+    from puzzlefs.elsewhere import Elsewhere
 
     # Python's own modules may be elsewhere there.
     load_server()
-    path = f"/proc/{namespace}/ns/mnt" if namespace.isdecimal() else namespace
-    try:
-        join_mount_namespace(path)
-    except OSError as error:
-        raise MountError(f"{path}: {error.strerror}") from error
+    return Elsewhere(f"/proc/{namespace}/ns/mnt" if namespace.isdecimal() else namespace)
 
 
 def _code(error: PuzzleFSError) -> int:

@@ -79,6 +79,9 @@ class _Session:
         connection = kernel_mount.mount(
             self._class, request.name, request.mountpoint, request.options, allow_other=request.allow_other
         )
+        if request.elsewhere:
+            self._mount = mountinfo.topmost(request.mountpoint)
+            request.elsewhere.leave()
         self._notices, writing = os.pipe()
         os.set_blocking(writing, False)
         # Signals are the main thread's: another that took one would not wake it.
@@ -114,14 +117,23 @@ class _Session:
             from puzzlefs import caretaker
 
             caretaker.end(self._request)
-        mount = mountinfo.topmost(self._request.mountpoint)
-        if self._mount is not None and mount is not None and mount.device == self._mount.device:
-            kernel_mount.unmount_lazily(self._class, self._request.mountpoint)
+        if self._mount is not None:
+            self._take_down(self._mount)
         while self._said(_PATIENCE_MS):
             self._report_errors()
 
+    def _take_down(self, mount: Mount) -> None:
+        place, elsewhere = self._request.mountpoint, self._request.elsewhere
+        if elsewhere:
+            elsewhere.unmount(self._class, place, mount)
+            return
+        topmost = mountinfo.topmost(place)
+        if topmost is not None and topmost.device == mount.device:
+            kernel_mount.unmount_lazily(self._class, place)
+
     def _begin(self, answers: Callable[[Mount | None], None]) -> None:
-        self._mount = mountinfo.topmost(self._request.mountpoint)
+        if not self._request.elsewhere:
+            self._mount = mountinfo.topmost(self._request.mountpoint)
         if self._mount is not None:
             kernel_mount.raise_read_ahead(self._mount)
         try:

@@ -33,14 +33,17 @@ def unmount(target: str | bytes, lazy: bool = False) -> None:
     _check(libc.umount2(ctypes.c_char_p(os.fsencode(target)), _NO_FOLLOW | (_DETACH if lazy else 0)), target)
 
 
-def join_mount_namespace(path: str) -> None:
-    """Let this process, which has one thread, see the mounts of the namespace behind a file. Raises `OSError`."""
+def join_mount_namespace(file: str | int) -> None:
+    """Let this process, which has one thread, see the mounts of the namespace behind a file. Raises `OSError`.
+
+    file  its path, or a descriptor
+    """
     import ctypes
 
     libc = ctypes.CDLL(None, use_errno=True)
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    descriptor = os.dup(file) if isinstance(file, int) else os.open(file, os.O_RDONLY | os.O_CLOEXEC)
     try:
-        _check(libc.setns(descriptor, NEW_MOUNTS), path)
+        _check(libc.setns(descriptor, NEW_MOUNTS), str(file))
     finally:
         os.close(descriptor)
 

@@ -8,7 +8,9 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Sequence
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -16,8 +18,10 @@ import pytest
 from puzzlefs import mountinfo
 from puzzlefs.errors import UsageError
 from puzzlefs.image import VERIFY_NEVER, Image
+from puzzlefs.kernel_mount import process_name
 from puzzlefs.mount_helper import Options
 from puzzlefs.unmount import unmount
+from tests.conftest import Backends
 from tests.images import craft, directory, file_of
 from tests.mounts import PACKAGES, requires_fuse
 from tests.support import puzzlefs, requires_root, run_puzzlefs
@@ -198,3 +202,48 @@ def test_service_manager_that_is_not_there(system: System) -> None:
     done = run_puzzlefs("mount", system.image, system.place, environment=environment)
     assert done.stderr == b""
     unmount(system.place)
+
+
+@contextmanager
+def mounted_elsewhere(system: System) -> Iterator[tuple[subprocess.Popen[bytes], Path]]:
+    """Mount with `-N` in the table of mounts of a process; yield that, and the server's directory in /proc."""
+    with subprocess.Popen(["unshare", "-m", "sh", "-c", "echo; exec sleep 60"], stdout=subprocess.PIPE) as process:
+        try:
+            assert process.stdout is not None
+            process.stdout.readline()
+            words = [sys.executable, "-P", "-m", "puzzlefs.mount_helper", system.image, system.place, "-N"]
+            environment = {**os.environ, "PYTHONPATH": PACKAGES, "PUZZLEFS_BACKEND": "rust"}
+            subprocess.run([*words, str(process.pid)], env=environment, check=True)
+            table = mountinfo.parse(Path(f"/proc/{process.pid}/mountinfo").read_bytes())
+            mount = next(mount for mount in table if mount.mountpoint == os.fsencode(system.place))
+            names = {process_name(mount)}
+            found = [comm.parent for comm in Path("/proc").glob("[0-9]*/comm") if comm.read_text().strip() in names]
+            yield process, found[-1]
+        finally:
+            process.kill()
+
+
+def ends(server: Path) -> bool:
+    """Whether a server ends within a few seconds."""
+    deadline = time.monotonic() + 10
+    while server.exists() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    return not server.exists()
+
+
+def test_another_table_of_mounts_lives_no_longer_for_its_server(system: System, backends: Backends) -> None:
+    """The server of a mount by `-N` is no member of it: with the last process there, mount and server end."""
+    with mounted_elsewhere(system) as (process, server):
+        assert os.readlink(server / "ns/mnt") == os.readlink("/proc/self/ns/mnt")
+        there = ["nsenter", "-m", "-t", str(process.pid), "cat", system.place / "f"]
+        assert subprocess.run(there, capture_output=True, check=True).stdout == b"content"
+        process.kill()
+        assert ends(server)
+
+
+def test_a_server_elsewhere_unmounts_there(system: System, backends: Backends) -> None:
+    """Told to stop, it leaves no dead mount in the other table."""
+    with mounted_elsewhere(system) as (process, server):
+        os.kill(int(server.name), signal.SIGTERM)
+        assert ends(server)
+        assert os.fsencode(system.place) not in Path(f"/proc/{process.pid}/mountinfo").read_bytes()
