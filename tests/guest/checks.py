@@ -170,6 +170,20 @@ def check_enabling_images_that_share_blobs() -> None:
         assert all(enforced(image) == len(paths) - 1 for image, paths in zip(images, sets, strict=True))
 
 
+def check_a_store_of_packs_chunks_and_the_originals_form() -> None:
+    """Images of each form, and a delta in packs upon one in single chunks, enabled one after the other."""
+    layout = copied("mixed", "mixed-enabled")
+    enabled: set[Path] = set()
+    for number, tag in enumerate(("v", "delta", "original")):
+        image = opened(layout, tag)
+        paths = {*blob_paths(image)}
+        assert enable(image, image.verity) == VerityResult(len(paths), len(paths & enabled))
+        enabled |= paths
+        assert enforced(image) == len(paths) - 1
+        with mounted(image, BACKENDS[number % len(BACKENDS)]) as mountpoint:
+            every_file_is_right(mountpoint)
+
+
 def check_building_upon_an_enabled_store() -> None:
     """Blobs under fs-verity are used again, and stay under it."""
     image = _enabled("built-upon")

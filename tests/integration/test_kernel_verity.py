@@ -14,7 +14,7 @@ import pytest
 
 from puzzlefs import constants
 from puzzlefs._native import Backend
-from puzzlefs.builder import BuildOptions, build
+from puzzlefs.builder import BuildOptions, Profile, build
 from tests.guest import machine
 from tests.guest.contents import SIZES, write_file
 from tests.guest.machine import Result
@@ -46,7 +46,7 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Result]:
 
 
 def _write_content(content: Path) -> None:
-    """Make what the disk has at first: a tree, and images of it in two layouts."""
+    """Make what the disk has at first: a tree, and images of it in three layouts."""
     tree, changed = content / "tree", content.parent / "changed"
     tree.mkdir(parents=True)
     (tree / "noise").write_bytes(random.Random(1).randbytes(1 << 20))
@@ -58,6 +58,10 @@ def _write_content(content: Path) -> None:
         _build(tree, content / layout, "v", options)
         _build(changed, content / layout, "other", options)
     _build(changed, content / "raw", "delta", BuildOptions(base="v", pack_size=0))
+    _build(tree, content / "mixed", "v", _SMALL_PACKS)
+    _build(changed, content / "mixed", "chunks", BuildOptions(compression=True, pack_size=0))
+    _build(tree, content / "mixed", "delta", _SMALL_PACKS._replace(base="chunks"))
+    _build(tree, content / "mixed", "original", BuildOptions(profile=Profile.UPSTREAM))
 
 
 def _build(tree: Path, layout: Path, tag: str, options: BuildOptions) -> None:
