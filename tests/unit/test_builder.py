@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import shutil
 import subprocess
 import threading
@@ -307,3 +308,14 @@ def test_same_tree_elsewhere_gives_the_same_digest(tree: Path, backend_name: str
     (copy / "small").write_bytes(b"Small")
     os.utime(copy / "small", ns=(0, (tree / "small").stat().st_mtime_ns))
     assert build(copy, compression=True).digest != first.digest
+
+
+def test_ten_gigabytes_would_have_a_small_manifest(tmp_path: Path) -> None:
+    """Registries refuse one above 4 MiB; without one byte twice, 10 GB need less than 2 MiB."""
+    size = 32 * constants.MIB
+    (tmp_path / "tree").mkdir()
+    (tmp_path / "tree/data").write_bytes(random.Random(1).randbytes(size))
+    build(tmp_path / "tree")
+    entry, manifest = read_manifest(tmp_path / "oci", "t")
+    assert len(manifest["layers"]) > 10
+    assert entry["size"] / size * 10e9 < 2 * constants.MIB
