@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
@@ -11,6 +11,7 @@ from benches import plot, report
 from benches.curves import CURVES
 from benches.curves import verdict as curve_verdict
 from benches.engine import hot_paths
+from benches.facts import commits_since
 from benches.process import ROOT
 from benches.results import Results, merged, runs, verdict
 from benches.rows import ROWS, SECTIONS
@@ -29,6 +30,7 @@ def write(results: Path = RESULTS, docs: Path = DOCS) -> None:
     paths = hot_paths(results / "backends/hot_paths.pytest")
     texts: dict[str, Callable[[], str]] = {
         "machine": lambda: machines(results),
+        "older": lambda: older(results, paths),
         "targets": lambda: targets(found),
         "debian": lambda: report.section(found["debian"]),
         "duplicates": lambda: report.section(found["duplicates"]),
@@ -101,11 +103,33 @@ def versions(found: dict[str, Results]) -> str:
     return "\n".join(f"- {key.removeprefix('version of ')}: {value}" for key, value in named.items())
 
 
-def run_table(results: Path, paths: Results) -> str:
-    """Return when what was measured, at which commit."""
-    body = [["backends", "functions", *paths.facts.values()]] if paths.values else []
+def all_runs(results: Path, paths: Results) -> Iterator[tuple[str, str, dict[str, str]]]:
+    """Yield each run that is kept: its input, the names of its rows, its facts."""
+    if paths.values:
+        yield "backends", "functions", paths.facts
     for directory in sorted(path for path in results.iterdir() if path.is_dir()):
         for run in runs(directory):
             rows = ", ".join(name for name in (*ROWS, *CURVES) if name in run.values or name in run.curves)
-            body.append([directory.name, rows, *(run.facts[name] for name in ("revision", "when", "others"))])
-    return report.table(["input", "rows", "commit", "measured (UTC)", "others' share"], body)
+            yield directory.name, rows, run.facts
+
+
+def run_table(results: Path, paths: Results) -> str:
+    """Return when what was measured, at which commit, and how many have changed the program since."""
+    body = []
+    for name, rows, facts in all_runs(results, paths):
+        since = commits_since(facts["revision"])
+        changes = "unknown" if since is None else str(since or "")
+        body.append([name, rows, facts["revision"], changes, facts["when"], facts["others"]])
+    return report.table(["input", "rows", "commit", "changes since", "measured (UTC)", "others' share"], body)
+
+
+def older(results: Path, paths: Results) -> str:
+    """Return which rows are not of the program as it is."""
+    found: dict[str, list[str]] = {}
+    for name, rows, facts in all_runs(results, paths):
+        if commits_since(facts["revision"]) != 0:
+            found.setdefault(name, []).append(rows)
+    if not found:
+        return "All rows are of the program as it is now."
+    named = "; ".join(f"{name}: {', '.join(rows)}" for name, rows in found.items())
+    return f"The program has changed since these rows were measured (*changes since* in the last section): {named}."

@@ -31,6 +31,13 @@ def revision() -> str:
     return subprocess.run(words, capture_output=True, text=True, check=False).stdout.strip() or "unknown"
 
 
+def commits_since(revision: str) -> int | None:
+    """Return how many commits have changed the program since a revision; None where nobody knows that revision."""
+    words = ["git", "-C", str(ROOT), "rev-list", "--count", f"{revision.rstrip('+')}..HEAD", "--", "python", "rust"]
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    return None if done.returncode else int(done.stdout)
+
+
 class Load:
     """How much of the processors' time goes to others than this process and its children, from now on."""
 

@@ -1,7 +1,7 @@
 """Measure packs on a series of states of a Debian system: `python -m benches.packs`, or `make bench-packs`.
 
-Needs root. Figures are kept in build/packs/results.json, so that parts can be measured at different times, and
-docs/packs.md and its pictures are written of what is kept.
+Needs root. Figures are kept in build/packs/results.json, so that parts can be measured at different times. docs/packs.md
+and its pictures are written of what is kept, at the end of a run of all candidates, or by `--report`.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
 
-from benches.facts import machine
+from benches.facts import machine, revision
 from benches.mounts import memory_filesystem, unmount_below
 from benches.packs import document, reads, sizes, states, unique
 from benches.packs.candidates import CANDIDATES
@@ -36,6 +36,7 @@ def options() -> argparse.Namespace:
     parser.add_argument("--candidates", metavar="NAME,...", help=f"of {', '.join(CANDIDATES)}")
     parser.add_argument("--rounds", type=int, default=3, help="of reads")
     parser.add_argument("--trees", type=Path, default=BASE / "trees", help="where the states are, or will be")
+    parser.add_argument("--results", type=Path, default=BASE / "results.json", help="where figures are kept")
     parser.add_argument("--steps", metavar="NAME,...", default=",".join(unique.STEPS), help="of unique")
     parser.add_argument("--bytes", type=int, default=unique.SIZE, help="of unique")
     parser.add_argument("--report", action="store_true", help="measure nothing, write docs/packs.md")
@@ -50,10 +51,11 @@ def options() -> argparse.Namespace:
 def main() -> None:
     """Measure, then write."""
     chosen = options()
-    kept = Kept(BASE / "results.json")
+    kept = Kept(chosen.results)
     if not chosen.report:
         run(chosen, kept)
-    document.write(kept)
+    if chosen.report or not chosen.candidates:
+        document.write(kept)
 
 
 def run(chosen: argparse.Namespace, kept: Kept) -> None:
@@ -68,6 +70,7 @@ def run(chosen: argparse.Namespace, kept: Kept) -> None:
     work.mkdir(parents=True)
     peers = [CANDIDATES[name] for name in chosen.candidates.split(",")] if chosen.candidates else [*CANDIDATES.values()]
     kept.facts = {"machine": machine(), "date": time.strftime("%Y-%m-%d", time.gmtime())}
+    kept.now = [revision(), time.strftime("%Y-%m-%d %H:%M", time.gmtime())]
     try:
         with memory_filesystem(work):
             measure(chosen, peers, work, kept)

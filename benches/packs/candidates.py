@@ -12,14 +12,20 @@ from benches.rows import KIB, MIB
 from puzzlefs._native import native
 
 AVERAGES = (MIB // 4, MIB // 2, MIB, 2 * MIB, 4 * MIB, 8 * MIB)
-# The largest frames hold whole packs, but for the greatest.
-FRAMES = (128 * KIB, 256 * KIB, 512 * KIB, MIB, 16 * MIB)
+# The most that a frame may have: whole packs, but for those of 8 MiB that are longest.
+WHOLE = 16 * MIB
+FRAMES = (128 * KIB, 256 * KIB, 512 * KIB, 640 * KIB, MIB, WHOLE)
 TAG = "bench"
 
 
 def short(size: int) -> str:
     """Return a size as KiB or MiB: 512K, 2M."""
     return f"{size // MIB}M" if size % MIB == 0 else f"{size // KIB}K"
+
+
+def policy(frames: int) -> str:
+    """Return what is compressed together, in words."""
+    return "in one frame each" if frames == WHOLE else f"frames of {short(frames)}"
 
 
 class Images(Ours):
@@ -37,10 +43,12 @@ class Images(Ours):
         self.average, self.frames, self.order, self.reuse = average, frames, order, reuse
         self.name = short(average) if average else "chunks"
         self.title = f"packs of {short(average)}" if average else "one blob a chunk"
-        for mark, text in ((frames and short(frames), "frames of {}"), (order, "by {}"), (reuse or None, "reuse")):
-            if mark:
-                self.name += f"-{'reuse' if mark is True else mark}"
-                self.title += f", {text.format(mark)}"
+        if frames:
+            self.name, self.title = f"{self.name}-{short(frames)}", f"{self.title}, {policy(frames)}"
+        if order:
+            self.name, self.title = f"{self.name}-{order}", f"{self.title}, by {order}"
+        if reuse:
+            self.name, self.title = f"{self.name}-reuse", f"{self.title}, reuse"
 
     def options(self, place: Path) -> Words:
         """Return the options of a build into `place`."""
@@ -79,7 +87,7 @@ def variants() -> Iterator[Images]:
 
 
 OTHERS: tuple[Peer, ...] = (KernelSquashfs(), Erofs(), Tar(), Casync())
-CANDIDATES: dict[str, Peer] = {peer.name: peer for peer in (CHUNKS, CHOSEN, LARGE, *grid(), *variants(), *OTHERS)}
+CANDIDATES: dict[str, Peer] = {peer.name: peer for peer in (CHUNKS, *grid(), *variants(), *OTHERS)}
 
 
 def manifest(place: Path) -> tuple[int, int]:

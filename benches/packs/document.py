@@ -26,6 +26,7 @@ def write(kept: Kept, docs: Path = DOCS) -> None:
         "orders": lambda: report.orders(kept),
         "reads": lambda: report.reads(kept),
         "large": lambda: report.large(kept),
+        "runs": lambda: report.runs(kept),
     }
     docs.mkdir(parents=True, exist_ok=True)
     plot.draw(docs, kept)

@@ -17,11 +17,15 @@ class Kept:
 
     topics  "series", "branches", "reads", "unique": candidate → what → values
     facts   what was measured on
+    runs    topic/candidate → the commit that was measured, and when
+    now     the commit and the time of what is put from now on
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.facts: dict[str, str] = {}
+        self.runs: dict[str, list[str]] = {}
+        self.now = ["unknown", ""]
         self.load()
 
     def load(self) -> None:
@@ -29,6 +33,7 @@ class Kept:
         document: dict[str, Any] = json.loads(self.path.read_text()) if self.path.exists() else {}
         self.topics: dict[str, Topic] = {name: document.get(name, {}) for name in TOPICS}
         self.facts = self.facts or document.get("facts", {})
+        self.runs = document.get("runs", {})
 
     def put(self, topic: str, candidate: str, values: dict[str, list[float]]) -> None:
         """Replace a candidate's figures, and write everything down."""
@@ -37,8 +42,10 @@ class Kept:
             fcntl.flock(lock, fcntl.LOCK_EX)
             self.load()
             self.topics[topic][candidate] = values
+            self.runs[f"{topic}/{candidate}"] = self.now
             unfinished = self.path.with_suffix(".unfinished")
-            unfinished.write_text(json.dumps({**self.topics, "facts": self.facts}, indent=1, sort_keys=True) + "\n")
+            everything = {**self.topics, "facts": self.facts, "runs": self.runs}
+            unfinished.write_text(json.dumps(everything, indent=1, sort_keys=True) + "\n")
             os.replace(unfinished, self.path)
 
     def add(self, topic: str, candidate: str, values: dict[str, float]) -> None:

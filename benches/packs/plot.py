@@ -8,7 +8,7 @@ from statistics import median
 from typing import Any
 
 from benches.packs import states
-from benches.packs.candidates import AVERAGES, CANDIDATES, CHUNKS, FRAMES, Images, short
+from benches.packs.candidates import AVERAGES, CANDIDATES, CHUNKS, FRAMES, Images, policy, short
 from benches.packs.kept import Kept, Topic
 from benches.packs.report import SHOWN
 from benches.plot import pyplot
@@ -62,7 +62,8 @@ def averages(panels: Any, series: Topic) -> None:
                 for average, name in zip(AVERAGES, names, strict=True)
                 if name in series
             ]
-            plot_line(axes, points, policy(frames, order), dashed=order is not None)
+            label = policy(frames) + (f", by {order}" if order else "")
+            plot_line(axes, points, label, dashed=order is not None)
         if CHUNKS.name in series:
             axes.axhline(measure(series[CHUNKS.name])[number], color="black", linewidth=1, label="one blob a chunk")
         across_averages(axes, title)
@@ -85,18 +86,13 @@ def reads(panels: Any, found: Topic) -> None:
                 for average, name in zip(AVERAGES, names, strict=True)
                 if name in found
             ]
-            plot_line(axes, points, policy(frames, None))
+            plot_line(axes, points, policy(frames))
         if CHUNKS.name in found:
             axes.axhline(median(found[CHUNKS.name][what]), color="black", linewidth=1, label="one blob a chunk")
         title = {"build": "build", "tar": "read everything", "random": "1,000 random files"}[what]
         across_averages(axes, f"{title}, s")
         axes.set_ylim(bottom=0)
         finish(axes)
-
-
-def policy(frames: int, order: str | None) -> str:
-    """Return how a line is called."""
-    return f"frames of {short(frames)}" + (f", by {order}" if order else "")
 
 
 def plot_line(axes: Any, points: list[tuple[float, float]], label: str, *, dashed: bool = False) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from statistics import median
 
+from benches.facts import commits_since
 from benches.packs import states
 from benches.packs.candidates import AVERAGES, CANDIDATES, CHOSEN, CHUNKS, LARGE, Images
 from benches.packs.kept import Kept, Topic
@@ -138,3 +139,18 @@ def large(kept: Kept) -> str:
         unit = units.get(what, "s")
         body.append([what, f"{value / scale.get(unit, 1):,.{0 if unit != 's' else 2}f} {unit}".strip()])
     return table(["", ""], body)
+
+
+def runs(kept: Kept) -> str:
+    """Return how many candidates were measured at which commit, and how many have changed the program since."""
+    found: dict[tuple[str, str], list[str]] = {}
+    for topic, candidates in kept.topics.items():
+        for name in candidates:
+            commit, when = kept.runs.get(f"{topic}/{name}", ["unknown", ""])
+            found.setdefault((topic, commit), []).append(when)
+    body = []
+    for (topic, commit), times in found.items():
+        since = commits_since(commit)
+        changes = "unknown" if since is None else str(since or "")
+        body.append([topic, str(len(times)), commit, changes, f"{min(times)} to {max(times)}" if min(times) else ""])
+    return table(["part", "candidates", "commit", "changes since", "measured (UTC)"], body)

@@ -8,6 +8,7 @@ import pytest
 
 from benches import curves, document
 from benches.__main__ import options
+from benches.facts import commits_since
 from benches.results import Results, load, merged, missed, runs, verdict
 from benches.rows import ENGINE, ROWS
 from benches.scenarios import SCENARIOS
@@ -57,6 +58,26 @@ def test_a_missed_row_brings_what_is_kept_about_it(page: str, monkeypatch: pytes
     assert "Of a row that is met" not in written
 
 
+def test_rows_older_than_the_program_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those of another commit than the newest that changed the program, and those of one that nobody knows."""
+    commits = {"abc1234": 0, "fed4321": 3}
+    monkeypatch.setattr(document, "commits_since", commits.get)
+    paths = Results(values={"hash_file": {}}, facts={"revision": "fed4321", "when": "", "others": ""})
+    assert "measured (*changes since* in the last section): backends: functions." in document.older(SAMPLE, paths)
+    assert "| backends | functions | fed4321 | 3 |" in document.run_table(SAMPLE, paths)
+
+    paths.facts["revision"] = "abc1234"
+    assert document.older(SAMPLE, paths) == "All rows are of the program as it is now."
+
+    paths.facts["revision"] = "gone"
+    assert "backends: functions." in document.older(SAMPLE, paths)
+    assert "| gone | unknown |" in document.run_table(SAMPLE, paths)
+
+
+def test_a_commit_that_is_not_there_is_no_error() -> None:
+    assert commits_since("0" * 40) is None
+
+
 def test_the_median_stands_beside_the_lowest_and_the_highest(page: str) -> None:
     assert row_of(page, "build", "1.4 s to 1.6 s, 3") == (
         "| build | 0.4 s to 0.6 s, 3 | 1.4 s to 1.6 s, 3 | 0.7 s to 0.8 s, 3 |  |"
@@ -74,7 +95,7 @@ def test_the_backends_are_compared(page: str) -> None:
 
 
 def test_each_run_is_listed_with_its_commit(page: str) -> None:
-    assert "| debian | mount, find | abc1234 | 2026-01-02 03:04 | 2% |" in page
+    assert "| debian | mount, find | abc1234 | unknown | 2026-01-02 03:04 | 2% |" in page
     assert "| backends | functions | abc1234 | 2026-01-02 03:05 |  |" in page
 
 

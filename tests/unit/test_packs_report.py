@@ -72,12 +72,21 @@ def test_figures_outlast_a_run(kept: Kept) -> None:
     assert again.topics == kept.topics
 
 
+def test_what_was_measured_at_which_commit_is_told(kept: Kept, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(report, "commits_since", {"abc1234": 2}.get)
+    kept.now = ["abc1234", "2026-01-02 03:04"]
+    kept.put("series", "squashfs", series(100, 100))
+    found = report.runs(Kept(kept.path))
+    assert "| series | 1 | abc1234 | 2 | 2026-01-02 03:04 to 2026-01-02 03:04 |" in found
+    assert "| series | 2 | unknown | unknown |  |" in found
+
+
 def test_each_candidate_has_options_of_its_own(tmp_path: Path) -> None:
     made = [
         tuple(peer.options(tmp_path)) for peer in CANDIDATES.values() if isinstance(peer, Images) and not peer.reuse
     ]
 
-    assert len(set(made)) == len(made) > 30
+    assert len(set(made)) == len(made) > 40
     assert Images(MIB // 2, 256 * KIB, "path").options(tmp_path) == [
         *("--pack-size", "524288", "--frame-size", "262144", "--order", "path")
     ]
