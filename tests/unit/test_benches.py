@@ -96,7 +96,7 @@ def test_the_backends_are_compared(page: str) -> None:
 
 def test_each_run_is_listed_with_its_commit(page: str) -> None:
     assert "| debian | mount, find | abc1234 | unknown | 2026-01-02 03:04 | 2% |" in page
-    assert "| backends | functions | abc1234 | 2026-01-02 03:05 |  |" in page
+    assert "| backends | functions | abc1234 | unknown | 2026-01-02 03:05 |  |" in page
 
 
 def test_growth_is_judged(page: str) -> None:
