@@ -21,9 +21,12 @@ from puzzlefs.kernel_mount import raise_read_ahead
 from puzzlefs.mount import MOUNTED, Request
 from puzzlefs.mountinfo import Mount
 from puzzlefs.notice import tell_service_manager, try_say
+from puzzlefs.unmount import detach
 from puzzlefs.vfs import Filesystem
 
 _PAUSE = 0.05
+# How long requests that are on their way when the process is told to stop may take, in seconds.
+_PATIENCE = 5
 _STANDARD_ERROR = 2
 
 
@@ -36,7 +39,7 @@ def serve(
 ) -> None:
     """Mount as `request` says and serve until the mount ends or a signal says so; as `server.serve`."""
     session = _mounted(Filesystem(index, reader), request)
-    session.run(_Companion(request, answers, report))
+    session.run(_Companion(session, request, answers, report))
 
 
 class Session:
@@ -45,6 +48,7 @@ class Session:
     def __init__(self, filesystem: Filesystem, mountpoint: Path, options: set[str]) -> None:
         """Mount. Raises `RuntimeError` where that fails; the library writes the reason to standard error."""
         self._talking = trio.Event()
+        self._is_mounted = True
         pyfuse3.init(Operations(filesystem, self._talking.set), os.fspath(mountpoint), options)
 
     def run(self, beside: Callable[[], Awaitable[None]]) -> None:
@@ -57,7 +61,13 @@ class Session:
         except ExceptionGroup as group:
             raise _first(group) from None
         finally:
-            pyfuse3.close(unmount=True)
+            # By the path: what is there may be another's mount once this one has left it.
+            pyfuse3.close(unmount=self._is_mounted)
+
+    def leave(self, mountpoint: str) -> None:
+        """Take the mount out of the tree. It ends when its last user leaves it."""
+        self._is_mounted = False
+        detach(mountpoint)
 
     async def _run(self, beside: Callable[[], Awaitable[None]]) -> None:
         async with trio.open_nursery() as nursery:
@@ -82,8 +92,13 @@ class _Companion:
     """What runs beside the server: says that the mount answers, then waits for a signal to stop."""
 
     def __init__(
-        self, request: Request, answers: Callable[[Mount | None], None], report: Callable[[Exception], None]
+        self,
+        session: Session,
+        request: Request,
+        answers: Callable[[Mount | None], None],
+        report: Callable[[Exception], None],
     ) -> None:
+        self._session = session
         self._request = request
         self._answers = answers
         self._report = report
@@ -112,8 +127,17 @@ class _Companion:
                 tell_service_manager("STOPPING=1")
                 if self._request.is_below:
                     await self._take_overlays_down()
+                if mount is not None:
+                    await self._until_unused(mount)
                 scope.cancel()
                 return
+
+    async def _until_unused(self, mount: Mount) -> None:
+        """Let who uses the mount go on for a while. The server ends when nobody does, and this with it."""
+        topmost = await trio.to_thread.run_sync(mountinfo.topmost, self._request.mountpoint)
+        if topmost is not None and topmost.device == mount.device:
+            await trio.to_thread.run_sync(self._session.leave, self._request.mountpoint)
+            await trio.sleep(_PATIENCE)
 
     async def _begin(self, mount: Mount | None) -> None:
         # In a thread, for an overlay looks at the mount while it is laid over it.

@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 import os
+import random
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from puzzlefs import mountinfo
+from puzzlefs.builder import BuildOptions, build
 from puzzlefs.kernel_mount import process_name
 from puzzlefs.records import Kind
 from puzzlefs.tables import Inode
-from puzzlefs.unmount import unmount
 from tests.conftest import GoldenImage, _load
 from tests.images import craft, directory, file_of
 from tests.mounts import layout_of, mounted, requires_fuse
+from tests.strategies import noise
 from tests.support import puzzlefs, run_puzzlefs
 
 GOLDEN = ["vi-empty:v", "vi-kinds:v", "vic-text:v", "vi-wide:v", "vi-delta:base", "vi-delta:delta"]
@@ -101,6 +105,31 @@ def test_golden_images(
         assert list(listed.items()) == list(seen(pure).items())
         one, other = ([*os.statvfs(mountpoint)] for mountpoint in (compiled, pure))
         assert one == other
+
+
+def test_packs_read_anywhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of an image in the default packs: all of it, and pieces of any size from any place, in any order."""
+    tree = tmp_path / "tree"
+    tree.mkdir()
+    chance = random.Random(1)
+    (tree / "large").write_bytes(chance.randbytes(2_000_000).hex().encode())
+    for number in range(200):
+        (tree / f"{number}").write_bytes(chance.randbytes(chance.randrange(20_000)))
+    build(tree, f"{tmp_path}/oci:v", BuildOptions(compression=True))
+    with both(f"{tmp_path}/oci:v", tmp_path, monkeypatch) as (compiled, pure):
+        places = [(chance.randrange(4_000_000), chance.randrange(1, 200_000)) for _ in range(100)]
+        assert pieces(compiled / "large", places) == pieces(pure / "large", places) == pieces(tree / "large", places)
+        assert list(seen(compiled).items()) == list(seen(pure).items())
+
+
+def pieces(path: Path, places: list[tuple[int, int]]) -> list[bytes]:
+    """Return what is read at (offset, size) of a file, without read-ahead."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_RANDOM)
+        return [os.pread(descriptor, size, offset) for offset, size in places]
+    finally:
+        os.close(descriptor)
 
 
 def test_what_no_builder_writes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -201,32 +230,49 @@ def test_command_line_says_what_is_wrong(
     assert mountinfo.topmost(place) is None
 
 
-def test_stopped_server_lets_its_readers_finish(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A signal takes the mount out of the tree; who reads meanwhile reads to the end."""
-    monkeypatch.setenv("PUZZLEFS_BACKEND", "rust")
-    blobs = [os.urandom(200_000) for _ in range(50)]
-    inodes = [directory(1, *((b"%02d" % number, number + 2) for number in range(50)))]
-    inodes += [file_of(number + 2, blob) for number, blob in enumerate(blobs)]
-    place = tmp_path / "m"
+@contextmanager
+def served(name: str, place: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """Yield the process that serves a mount in the foreground."""
     place.mkdir()
-    process = subprocess.Popen(
-        [sys.executable, "-m", "puzzlefs", "mount", "-f", craft(tmp_path / "oci", inodes, blobs).name, place],
-    )
+    process = subprocess.Popen([sys.executable, "-m", "puzzlefs", "mount", "-f", name, place])
     try:
         end = time.monotonic() + 10
         while mountinfo.topmost(place) is None and time.monotonic() < end:
             time.sleep(0.01)
-        files = [(place / f"{number:02}").open("rb") for number in range(50)]
-        process.terminate()
-        read = []
-        for file in files:
-            with file:
-                read.append(file.read())
-        assert read == blobs
-        assert process.wait(10) == 0
-        assert mountinfo.topmost(place) is None
+        yield process
     finally:
         process.kill()
         process.wait()
-        if mountinfo.topmost(place) is not None:
-            unmount(place, lazy=True)
+
+
+def test_no_request_is_lost_when_the_server_is_told_to_stop(
+    backend_name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The signal comes while four threads look up, open and read: all that they ask is answered, then it ends."""
+    monkeypatch.setenv("PUZZLEFS_BACKEND", backend_name)
+    blobs = [noise(number, 200_000) for number in range(100)]
+    inodes = [directory(1, *((b"%02d" % number, number + 2) for number in range(100)))]
+    inodes += [file_of(number + 2, blob) for number, blob in enumerate(blobs)]
+    started = threading.Barrier(5)
+
+    def read_some(root: int, first: int) -> list[bytes]:
+        found = []
+        for number in range(first, 100, 4):
+            descriptor = os.open(f"{number:02}", os.O_RDONLY, dir_fd=root)
+            with open(descriptor, "rb", buffering=0) as file:
+                found.append(file.read())
+            if number == first:
+                started.wait()
+        return found
+
+    with served(craft(tmp_path / "oci", inodes, blobs).name, tmp_path / "m") as process:
+        root = os.open(tmp_path / "m", os.O_RDONLY | os.O_DIRECTORY)
+        with ThreadPoolExecutor(4) as pool:
+            readers = [pool.submit(read_some, root, first) for first in range(4)]
+            started.wait()
+            process.terminate()
+            found = [reader.result() for reader in readers]
+        os.close(root)
+        assert found == [blobs[first::4] for first in range(4)]
+        assert process.wait(10) == 0
+        assert mountinfo.topmost(tmp_path / "m") is None
