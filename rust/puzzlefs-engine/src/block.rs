@@ -6,9 +6,9 @@ use std::sync::Arc;
 use crossbeam_channel::{Receiver, Sender};
 
 /// Bytes in a block: many chunks, so that little of each block is carried over into the next.
-pub const BLOCK_SIZE: usize = 1 << 20;
+pub const BLOCK_SIZE: usize = 1 << 21;
 /// Blocks that exist at a time; with their size they bound the memory of a build.
-const BLOCK_LIMIT: usize = 16;
+const BLOCK_LIMIT: usize = 10;
 
 /// The blocks of one build; whoever wants one waits until one is free.
 pub struct Blocks {
@@ -87,6 +87,15 @@ impl Chunk {
             block,
             range,
         }
+    }
+
+    /// Goes on to the end of `next`, if that follows in the same block; tells whether it does.
+    pub fn extend(&mut self, next: &Self) -> bool {
+        let follows = Arc::ptr_eq(&self.block, &next.block) && self.range.end == next.range.start;
+        if follows {
+            self.range.end = next.range.end;
+        }
+        follows
     }
 
     /// The bytes of the chunk.

@@ -8,10 +8,12 @@ use puzzlefs_core::tables::{BlobRow, COMPRESSED, ContentRow};
 use puzzlefs_core::{Digest, Result};
 
 use crate::block::Chunk;
+use crate::buffers::Buffers;
+use crate::encoder::Encoded;
 use crate::form::Form;
 use crate::known::Known;
 use crate::offered::Offered;
-use crate::part::{Encoded, Part, Stored};
+use crate::part::{Part, Stored};
 use crate::progress::Progress;
 
 /// Marks in the reserved field of a [`BlobRow`], in traces alone, that another image offered the blob.
@@ -68,6 +70,7 @@ pub struct Packer<'a> {
     known: &'a Known,
     progress: &'a Progress,
     queue: Option<Sender<Part>>,
+    buffers: Buffers,
     /// Where in the stream groups of files begin that it has not come to, and where it is.
     groups: &'a [u64],
     at: u64,
@@ -96,12 +99,14 @@ impl<'a> Packer<'a> {
         offered: &'a Offered,
         progress: &'a Progress,
         queue: Sender<Part>,
+        buffers: Buffers,
     ) -> Self {
         Self {
             form,
             known,
             progress,
             queue: Some(queue),
+            buffers,
             groups,
             at: 0,
             early: BTreeMap::new(),
@@ -308,10 +313,10 @@ impl<'a> Packer<'a> {
             }
         }
         match item.chunk {
-            Some(chunk) if open.follows.is_none() => open.part.push(chunk),
+            Some(chunk) if open.follows.is_none() => open.part.push(chunk, &self.buffers),
             _ => {
                 if let Some(known) = self.known.find(&item.content) {
-                    open.part.push_stored(self.stored(known));
+                    open.part.push_stored(self.stored(known), &self.buffers);
                 }
             }
         }

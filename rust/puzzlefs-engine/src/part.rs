@@ -1,22 +1,20 @@
-//! Parts of packs: what is compressed by itself, and a whole pack from its parts.
+//! Parts of packs: what is compressed by itself, from chunks that were read and from those of earlier blobs.
 
-use puzzlefs_core::tables::{BlobRow, COMPRESSED};
-use puzzlefs_core::{BlobFault, Digest, Result};
+use puzzlefs_core::{BlobFault, Result};
 
 use crate::blob::Blob;
 use crate::blobs::Blobs;
 use crate::block::Chunk;
-use crate::codec::{Compressor, decode_frame};
-use crate::form::{Compression, Form};
-use crate::hashing::{BlobHasher, verity_digest};
-use crate::seek_table::{SeekTable, table_size, write_seek_table};
+use crate::buffers::{Buffer, Buffers};
+use crate::codec::decode_frame;
+use crate::seek_table::SeekTable;
 
-/// Bytes of the stream that a part owns, or the chunk in whose block they are.
+/// Bytes of the stream, where they were read or copied.
 pub enum Content {
-    /// A chunk where it was read.
+    /// A chunk, or some that follow each other, in the block into which they were read.
     Chunk(Chunk),
     /// Some chunks, one after another.
-    Bytes(Vec<u8>),
+    Bytes(Buffer),
 }
 
 /// Bytes of an earlier build's blob, before compression.
@@ -52,16 +50,8 @@ pub struct Part {
     pub chunk: usize,
     /// Uncompressed bytes in a frame.
     pub frame_size: usize,
-    /// Its bytes.
+    /// Its bytes. Only a part that is one piece has it in a block.
     pub pieces: Vec<Piece>,
-}
-
-/// A part as it is stored.
-pub struct Encoded {
-    frames: Vec<(u32, u32)>,
-    compressed: Vec<u8>,
-    /// The part itself, where compressing it gained nothing.
-    raw: Option<Content>,
 }
 
 impl Content {
@@ -72,40 +62,75 @@ impl Content {
             Self::Bytes(bytes) => bytes,
         }
     }
+
+    /// Returns these bytes and those of the chunk after them.
+    fn followed_by(mut self, chunk: &Chunk, buffers: &Buffers, capacity: usize) -> Self {
+        if let Self::Chunk(first) = &mut self
+            && first.extend(chunk)
+        {
+            return self;
+        }
+        let mut bytes = self.copied(buffers, capacity);
+        bytes.extend_from_slice(chunk.bytes());
+        Self::Bytes(bytes)
+    }
+
+    /// Returns the bytes in a buffer, which holds no block.
+    fn copied(self, buffers: &Buffers, capacity: usize) -> Buffer {
+        match self {
+            Self::Chunk(chunk) => {
+                let mut bytes = buffers.take(capacity);
+                bytes.extend_from_slice(chunk.bytes());
+                bytes
+            }
+            Self::Bytes(bytes) => bytes,
+        }
+    }
 }
 
 impl Part {
-    /// Appends a chunk that was read. Its block is not kept from the reader for long: where more than one
-    /// chunk comes together, they are copied.
-    pub fn push(&mut self, chunk: Chunk) {
-        let Some(Piece::Read(content)) = self.pieces.last_mut() else {
-            self.pieces.push(Piece::Read(Content::Chunk(chunk)));
-            return;
+    /// Appends a chunk that was read.
+    ///
+    /// A part that waits for more must not keep the reader from its blocks: it holds one, and as soon as
+    /// there are bytes elsewhere it holds none.
+    pub fn push(&mut self, chunk: Chunk, buffers: &Buffers) {
+        let content = match self.pieces.pop() {
+            None => Content::Chunk(chunk),
+            Some(Piece::Read(content)) => content.followed_by(&chunk, buffers, self.frame_size),
+            Some(stored) => {
+                self.pieces.push(stored);
+                Content::Bytes(Content::Chunk(chunk).copied(buffers, 0))
+            }
         };
-        if let Content::Chunk(first) = content {
-            let mut bytes = Vec::with_capacity(self.frame_size);
-            bytes.extend_from_slice(first.bytes());
-            *content = Content::Bytes(bytes);
-        }
-        if let Content::Bytes(bytes) = content {
-            bytes.extend_from_slice(chunk.bytes());
-        }
+        self.pieces.push(Piece::Read(content));
     }
 
     /// Appends bytes that are known.
-    pub fn push_stored(&mut self, stored: Stored) {
-        if let Some(Piece::Stored(last)) = self.pieces.last_mut()
-            && last.blob == stored.blob
-            && last.offset + last.length == stored.offset
-        {
-            last.length += stored.length;
-        } else {
-            self.pieces.push(Piece::Stored(stored));
+    pub fn push_stored(&mut self, stored: Stored, buffers: &Buffers) {
+        match self.pieces.pop() {
+            Some(Piece::Stored(mut last))
+                if last.blob == stored.blob && last.offset + last.length == stored.offset =>
+            {
+                last.length += stored.length;
+                self.pieces.push(Piece::Stored(last));
+                return;
+            }
+            Some(Piece::Read(content)) => {
+                let bytes = content.copied(buffers, 0);
+                self.pieces.push(Piece::Read(Content::Bytes(bytes)));
+            }
+            last => self.pieces.extend(last),
         }
+        self.pieces.push(Piece::Stored(stored));
     }
 
     /// Returns the bytes of the part.
-    fn content(self, blobs: &Blobs, decoded: &mut Decoded) -> Result<Content> {
+    pub fn content(
+        self,
+        blobs: &Blobs,
+        decoded: &mut Decoded,
+        buffers: &Buffers,
+    ) -> Result<Content> {
         let mut pieces = self.pieces;
         if pieces.len() == 1
             && let Some(Piece::Read(content)) =
@@ -113,7 +138,7 @@ impl Part {
         {
             return Ok(content);
         }
-        let mut bytes = Vec::with_capacity(self.frame_size);
+        let mut bytes = buffers.take(self.frame_size);
         for piece in pieces {
             match piece {
                 Piece::Read(content) => bytes.extend_from_slice(content.bytes()),
@@ -162,7 +187,8 @@ impl Decoded {
             let start = table.content_before(number);
             let size = (table.content_before(number + 1) - start) as usize;
             if self.place != Some((stored.blob, number)) {
-                let frame = frame(blob, &table, number)?;
+                let mut frame = Vec::new();
+                read_frame(blob, &table, number, &mut frame)?;
                 self.place = None;
                 self.content = decode_frame(&frame, size).map_err(BlobFault::Corrupt)?;
                 self.place = Some((stored.blob, number));
@@ -175,164 +201,97 @@ impl Decoded {
     }
 }
 
-fn frame(blob: &Blob, table: &SeekTable, number: usize) -> std::result::Result<Vec<u8>, BlobFault> {
-    let mut bytes = vec![0; (table.before(number + 1) - table.before(number)) as usize];
-    blob.read(table.before(number), &mut bytes)?;
-    Ok(bytes)
+/// Reads a frame into `bytes`, which is empty.
+pub fn read_frame(
+    blob: &Blob,
+    table: &SeekTable,
+    number: usize,
+    bytes: &mut Vec<u8>,
+) -> std::result::Result<(), BlobFault> {
+    bytes.resize(
+        (table.before(number + 1) - table.before(number)) as usize,
+        0,
+    );
+    blob.read(table.before(number), bytes)
 }
 
-/// A worker's own compressor, made when it is needed.
-pub struct Encoder<'a> {
-    form: &'a Form,
-    blobs: &'a Blobs,
-    compressor: Option<Compressor>,
-    decoded: Decoded,
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::block::{Block, Blocks};
+    use std::ops::Range;
+    use std::sync::Arc;
 
-impl<'a> Encoder<'a> {
-    /// Makes an encoder that finds known bytes in `blobs`.
-    pub fn new(form: &'a Form, blobs: &'a Blobs) -> Self {
-        Self {
-            form,
-            blobs,
-            compressor: None,
-            decoded: Decoded::default(),
-        }
-    }
-
-    /// Compresses a part, or takes the frame that an earlier build made of the same bytes.
-    pub fn encode(&mut self, part: Part) -> Result<Encoded> {
-        if let Some(encoded) = self.copied(&part)? {
-            return Ok(encoded);
-        }
-        let frame_size = part.frame_size;
-        let content = part.content(self.blobs, &mut self.decoded)?;
-        let mut compressed = Vec::new();
-        if self.form.compression == Compression::None {
-            return Ok(Encoded {
-                frames: Vec::new(),
-                compressed,
-                raw: Some(content),
-            });
-        }
-        let compressor = match &mut self.compressor {
-            Some(compressor) => compressor,
-            None => self.compressor.insert(Compressor::new()?),
-        };
-        let bytes = content.bytes();
-        let frames = match self.form.compression {
-            Compression::Upstream => compressor.upstream_frames(bytes, &mut compressed)?,
-            _ => compressor.frames(bytes, frame_size, &mut compressed)?,
-        };
-        let gains = compressed.len() + table_size(frames.len()) < bytes.len();
-        Ok(Encoded {
-            frames,
-            compressed,
-            raw: (!gains).then_some(content),
-        })
-    }
-
-    /// Returns the frame of an earlier blob that holds exactly this part, if there is one.
-    fn copied(&self, part: &Part) -> Result<Option<Encoded>> {
-        let [Piece::Stored(stored)] = part.pieces[..] else {
-            return Ok(None);
-        };
-        if !stored.is_compressed || !stored.is_own {
-            return Ok(None);
-        }
-        self.blobs.with(stored.blob, |blob| {
-            let table = blob.table()?;
-            let number = table.find(stored.offset);
-            let (start, end) = (
-                table.content_before(number),
-                table.content_before(number + 1),
-            );
-            let wanted = (stored.offset, stored.offset + stored.length);
-            let compressed = table.before(number + 1) - table.before(number);
-            let gains = compressed + (table_size(1) as u64) < stored.length;
-            if (start, end) != wanted || !gains {
-                return Ok(None);
-            }
-            Ok(Some(Encoded {
-                frames: vec![(compressed as u32, stored.length as u32)],
-                compressed: frame(blob, &table, number)?,
-                raw: None,
-            }))
-        })
-    }
-}
-
-/// A pack as it is stored: its blob, and the bytes in pieces.
-pub fn pack(
-    form: &Form,
-    sole: Option<Digest>,
-    parts: Vec<Encoded>,
-) -> Result<(BlobRow, Vec<Content>)> {
-    if parts.iter().all(|part| part.raw.is_some()) {
-        return raw_pack(form, sole, parts);
-    }
-    let mut frames = Vec::new();
-    let mut pieces = Vec::with_capacity(parts.len());
-    for part in parts {
-        frames.extend(part.frames);
-        pieces.push(part.compressed);
-    }
-    if let Some(last) = pieces.last_mut() {
-        write_seek_table(&frames, last)?;
-    }
-    let raw_size = frames.iter().map(|frame| u64::from(frame.1)).sum();
-    let (digest, verity, size) = digests(pieces.iter().map(Vec::as_slice));
-    let blob = BlobRow {
-        digest,
-        verity,
-        size,
-        raw_size,
-        flags: COMPRESSED,
-        reserved: 0,
+    const STORED: Stored = Stored {
+        blob: 0,
+        is_compressed: false,
+        is_own: true,
+        offset: 0,
+        length: 1,
     };
-    Ok((blob, pieces.into_iter().map(Content::Bytes).collect()))
-}
 
-/// Returns the blob of a pack that is stored as it is. `sole` is the SHA-256 of its only chunk.
-fn raw_pack(
-    form: &Form,
-    sole: Option<Digest>,
-    mut parts: Vec<Encoded>,
-) -> Result<(BlobRow, Vec<Content>)> {
-    let raw = parts.iter_mut().filter_map(|part| part.raw.take());
-    let pieces: Vec<Content> = raw.collect();
-    let (digest, verity, size) = match (sole, &pieces[..]) {
-        (Some(digest), [content]) => {
-            let verity = match (form.compression, parts.pop()) {
-                (Compression::Upstream, Some(mut part)) => {
-                    write_seek_table(&part.frames, &mut part.compressed)?;
-                    verity_digest(&part.compressed)
-                }
-                _ => verity_digest(content.bytes()),
-            };
-            (digest, verity, content.bytes().len() as u64)
+    fn part() -> Part {
+        Part {
+            pack: 0,
+            number: 0,
+            chunk: 0,
+            frame_size: 64,
+            pieces: Vec::new(),
         }
-        _ => digests(pieces.iter().map(Content::bytes)),
-    };
-    let blob = BlobRow {
-        digest,
-        verity,
-        size,
-        raw_size: size,
-        flags: 0,
-        reserved: 0,
-    };
-    Ok((blob, pieces))
-}
-
-/// Returns (SHA-256, fs-verity digest, size) of bytes that come in pieces.
-fn digests<'a>(pieces: impl Iterator<Item = &'a [u8]>) -> (Digest, Digest, u64) {
-    let mut hasher = BlobHasher::new();
-    let mut size = 0;
-    for piece in pieces {
-        hasher.update(piece);
-        size += piece.len() as u64;
     }
-    let (digest, verity) = hasher.finish();
-    (digest, verity, size)
+
+    fn block(byte: u8) -> Arc<Block> {
+        let mut block = Blocks::new().take();
+        block.bytes_mut()[..8].fill(byte);
+        Arc::new(block)
+    }
+
+    fn chunk(block: &Arc<Block>, range: Range<usize>) -> Chunk {
+        Chunk::new(0, Arc::clone(block), range)
+    }
+
+    fn is_held(block: &Arc<Block>) -> bool {
+        Arc::strong_count(block) > 1
+    }
+
+    /// The bytes of the only piece.
+    fn bytes(part: &Part) -> &[u8] {
+        let [Piece::Read(content)] = &part.pieces[..] else {
+            panic!("not one piece");
+        };
+        content.bytes()
+    }
+
+    #[test]
+    fn chunks_of_one_block_stay_in_it_until_others_come() {
+        let (buffers, mut part) = (Buffers::default(), part());
+        let (first, second) = (block(1), block(2));
+        part.push(chunk(&first, 0..2), &buffers);
+        part.push(chunk(&first, 2..4), &buffers);
+        assert_eq!((bytes(&part), is_held(&first)), (&[1; 4][..], true));
+        part.push(chunk(&second, 0..1), &buffers);
+        part.push(chunk(&second, 1..2), &buffers);
+        assert_eq!(bytes(&part), [1, 1, 1, 1, 2, 2]);
+        assert!(!is_held(&first) && !is_held(&second));
+    }
+
+    #[test]
+    fn chunks_apart_in_one_block_are_put_together() {
+        let (buffers, mut part, block) = (Buffers::default(), part(), block(3));
+        part.push(chunk(&block, 4..6), &buffers);
+        part.push(chunk(&block, 0..1), &buffers);
+        assert_eq!((bytes(&part), is_held(&block)), (&[3; 3][..], false));
+    }
+
+    #[test]
+    fn a_part_with_known_bytes_holds_no_block() {
+        let (buffers, mut part, block) = (Buffers::default(), part(), block(4));
+        for number in 1..5 {
+            part.push(chunk(&block, 0..2), &buffers);
+            assert_eq!(is_held(&block), number == 1);
+            part.push_stored(STORED, &buffers);
+            assert!(!is_held(&block));
+            assert_eq!(part.pieces.len(), 2 * number);
+        }
+    }
 }

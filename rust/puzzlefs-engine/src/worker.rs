@@ -8,9 +8,11 @@ use puzzlefs_core::tables::{BlobRow, ContentRow};
 
 use crate::blobs::Blobs;
 use crate::block::Chunk;
+use crate::buffers::Buffers;
+use crate::encoder::{Encoder, pack};
 use crate::form::Form;
 use crate::packer::{Complete, Item, Packer};
-use crate::part::{Content, Encoder, Part, pack};
+use crate::part::{Content, Part};
 use crate::progress::Progress;
 use crate::put::BlobDirectory;
 use crate::sha_each::sha256_each;
@@ -26,6 +28,8 @@ pub struct Shared<'a, 'b> {
     pub known: &'a Blobs,
     /// How they are stored.
     pub form: &'a Form,
+    /// Memory for parts of packs.
+    pub buffers: Buffers,
     /// Counters and the reasons to stop.
     pub progress: &'a Progress,
     /// What happened to the chunks.
@@ -40,7 +44,7 @@ impl<'b> Shared<'_, 'b> {
 
     /// Works until both queues end. Parts go first, so that few chunks wait in them.
     pub fn work(&self, chunks: &Receiver<Chunk>, parts: &Receiver<Part>) {
-        let mut encoder = Encoder::new(self.form, self.known);
+        let mut encoder = Encoder::new(self.form, self.known, &self.buffers);
         loop {
             if let Ok(part) = parts.try_recv() {
                 self.encode(part, &mut encoder);

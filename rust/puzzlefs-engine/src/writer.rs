@@ -15,6 +15,7 @@ use crate::assemble::{Stored, assemble};
 use crate::blob::Verify;
 use crate::blobs::Blobs;
 use crate::block::Chunk;
+use crate::buffers::Buffers;
 use crate::cutter::Cutter;
 use crate::form::Form;
 use crate::known::Known;
@@ -153,6 +154,7 @@ impl StreamWriter {
     ) -> (Packer<'a>, Result<()>) {
         let options = &self.options;
         let blobs = Blobs::new(&known.digests(), &options.blobs, Verify::Once);
+        let buffers = Buffers::default();
         let (part_sender, parts) = crossbeam_channel::unbounded();
         let packer = Packer::new(
             &options.form,
@@ -161,11 +163,13 @@ impl StreamWriter {
             offered,
             &self.progress,
             part_sender,
+            buffers.clone(),
         );
         let shared = Shared {
             directory,
             known: &blobs,
             form: &options.form,
+            buffers,
             progress: &self.progress,
             packer: Mutex::new(packer),
         };

@@ -160,9 +160,9 @@ fn packs_give_the_files_back() {
 
 #[test]
 fn a_stream_may_be_longer_than_all_blocks() {
-    let scratch = Scratch::new(vec![vec![0; 20 << 20], text(1, 100_000)]);
+    let scratch = Scratch::new(vec![vec![0; 24 << 20], text(1, 100_000)]);
     let stored = scratch.build(Compression::None, 2).unwrap();
-    let zeros = 80;
+    let zeros = 96;
     assert!(stored.stream[..zeros].iter().all(|&row| row == 0));
     assert_eq!(stored.chunks[0].length, 256 << 10);
     assert!(stored.blobs.len() > 1);
