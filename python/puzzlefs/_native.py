@@ -34,8 +34,9 @@ Unpacked = tuple[int, int, int, list[tuple[bytes, bytes, int]]]
 error number)). What is `owner`, `mode`, `times`, an attribute's key, or empty for an inode that was not made."""
 
 
-ScannedTree = tuple["Tree", bytes, bytes, list[bytes]]
-"""(tree; paths of its files and their `records.SOURCE` rows, as `StreamWriter.run` takes them; mount points met)."""
+ScannedTree = tuple["Tree", bytes, bytes, list[bytes], bytes]
+"""(tree; paths of its files and their `records.SOURCE` rows, as `StreamWriter.run` takes them; mount points met;
+the tree's snapshot, for a `Look` later: empty for trees of more than 262,144 entries)."""
 
 
 Range = tuple[int, int, int]
@@ -166,6 +167,23 @@ class FuseServer(Protocol):
         """
 
 
+class Look(Protocol):
+    """What became of the inodes that a snapshot of a tree tells; whatever is no snapshot tells none.
+
+    Raises `SourceError` where there is no directory `root`, and what a signal's handler raises.
+    """
+
+    def __init__(self, root: bytes, snapshot: bytes) -> None: ...
+
+    @property
+    def is_unchanged(self) -> bool:
+        """Whether every inode is as it was, so far as the system's times of change tell, and there is no other."""
+
+
+AnyLook = Look
+"""The class, where a backend's own attribute of the name hides it."""
+
+
 class Tree(Protocol):
     """A directory tree in tables, on its way into an image: a vector of every inode, 1 the root.
 
@@ -289,6 +307,7 @@ class Backend(Protocol):
     Index: type[Index]
     Reader: type[Reader]
     StreamWriter: type[StreamWriter]
+    Look: type[Look]
     Tree: type[Tree]
     FuseServer: type[FuseServer] | None
     """None in the pure backend, whose mounts pyfuse3 serves."""
@@ -353,14 +372,19 @@ class Backend(Protocol):
         verity table `records.VERITY` rows in stored order.
         """
 
-    def scan_tree(self, root: bytes, mounts: Sequence[bytes], rules: ScanRules) -> ScannedTree:
+    def scan_tree(
+        self, root: bytes, mounts: Sequence[bytes], rules: ScanRules, horizon: int = 0, look: AnyLook | None = None
+    ) -> ScannedTree:
         """Read the tree below directory `root` into tables, in the numbering of an image without a base.
 
         Directories are visited depth first, siblings by name (bytes); a visit lists all entries of its
         directory, and each takes the next number, also one more name of an inode (hard links are
         recognised by device and inode). Nothing below the root is reached through a link.
-        mounts  paths from the root on which something is mounted: there, a directory stays empty, and
-                anything else is left out
+        mounts   paths from the root on which something is mounted: there, a directory stays empty, and
+                 anything else is left out
+        horizon  ns since the epoch; the snapshot believes no inode that changed then or later
+        look     at a snapshot of the tree: what it found as it was is not read again, the answer is the same.
+                 A snapshot made by other rules or mounts is no help
         Raises `SourceError`, and what a signal's handler raises.
         """
 

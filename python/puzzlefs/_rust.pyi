@@ -9,6 +9,7 @@ from puzzlefs.rows import ScanRules, Vector
 __all__ = [
     "FuseServer",
     "Index",
+    "Look",
     "Reader",
     "StreamWriter",
     "Tree",
@@ -106,7 +107,15 @@ class FuseServer:
 
 # tree
 
-def scan_tree(root: bytes, mounts: Sequence[bytes], rules: ScanRules) -> ScannedTree: ...
+def scan_tree(
+    root: bytes, mounts: Sequence[bytes], rules: ScanRules, horizon: int = 0, look: Look | None = None
+) -> ScannedTree: ...
+
+@final
+class Look:
+    def __new__(cls, root: bytes, snapshot: bytes) -> Look: ...
+    @property
+    def is_unchanged(self) -> bool: ...
 
 @final
 class Tree:

@@ -1,4 +1,4 @@
-"""What a build keeps for the next one of the same tree, outside the store: its stream's trace.
+"""What a build keeps for the next one of the same tree, outside the store: its stream's trace, and its image.
 
 The cache is only ever a saving of time: each file can be deleted, whatever is damaged or of another
 version counts as missing, and no blob is taken for stored that the store has not. But who writes it
@@ -10,13 +10,11 @@ from __future__ import annotations
 import os
 import stat
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 
 from puzzlefs import __version__
 from puzzlefs._native import native
 
-_SUFFIX = ".trace"
+TRACES, IMAGES = ".trace", ".image"
 _UNFINISHED = ".tmp"
 _FILE_LIMIT = 32
 _BYTE_LIMIT = 1 << 30
@@ -39,55 +37,75 @@ def horizon() -> int:
 
 
 class BuildCache:
-    """The traces of builds into one store in one form, one for each tree.
+    """What builds into one store in one form left, for each tree one file of a kind.
 
-    directory  where they are kept; made, for this user alone, when a trace is saved
-    form       all that decides how a chunk is stored, besides its bytes
+    directory  where they are kept; made, for this user alone, when something is saved
+    form       all that decides whether one build's file is of use to another
+    kind       TRACES or IMAGES
     """
 
     def __init__(
-        self, directory: str | os.PathLike[str], store: str | os.PathLike[str], tree: str | os.PathLike[str], form: str
+        self,
+        directory: str | os.PathLike[str],
+        store: str | os.PathLike[str],
+        tree: str | os.PathLike[str],
+        form: str,
+        kind: str = TRACES,
     ) -> None:
         self._directory = directory
+        self._kind = kind
         self._prefix = _name(os.path.realpath(store), form, __version__)
-        self._file = f"{self._prefix}-{_name(os.path.realpath(tree))}{_SUFFIX}"
+        self._file = f"{self._prefix}-{_name(os.path.realpath(tree))}{kind}"
 
     def load(self) -> bytes:
-        """Return the trace of the last build of this tree, else of any tree into this store, else b""."""
-        with suppress(OSError), self._opened() as at:
-            traces = [name for _, _, name in _listed(at) if name.startswith(self._prefix)]
-            for name in [self._file, *traces[:1]]:
-                content = _read(at, name)
-                if content:
-                    return content
-        return b""
+        """Return what the last build of this tree left; of traces, else that of any tree into this store; else b""."""
+        try:
+            at = self._open()
+        except OSError:
+            return b""
+        try:
+            return _read(at, self._file) or (self._newest(at) if self._kind == TRACES else b"")
+        finally:
+            os.close(at)
 
-    def save(self, trace: bytes) -> None:
-        """Keep a trace, in one step, and delete what is too much. Raises `OSError`."""
+    def _newest(self, at: int) -> bytes:
+        names = (name for _, _, name in _listed(at, self._kind) if name.startswith(self._prefix))
+        name = next(names, None)
+        return b"" if name is None else _read(at, name)
+
+    def save(self, content: bytes) -> None:
+        """Keep something, in one step, and delete what is too much. Raises `OSError`."""
         os.makedirs(self._directory, exist_ok=True, mode=0o700)
-        with self._opened() as at:
+        at = self._open()
+        try:
             unfinished = f"{os.urandom(8).hex()}{_UNFINISHED}"
             flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
             try:
                 with open(os.open(unfinished, flags, 0o600, dir_fd=at), "wb") as file:
-                    file.write(native.hash_bytes(trace)[0] + trace)
+                    file.write(native.hash_bytes(content)[0] + content)
                 os.rename(unfinished, self._file, src_dir_fd=at, dst_dir_fd=at)
             except OSError:
-                with suppress(OSError):
-                    os.unlink(unfinished, dir_fd=at)
+                _unlink(at, unfinished)
                 raise
-            _prune(at)
-
-    @contextmanager
-    def _opened(self) -> Iterator[int]:
-        """Give a descriptor of the directory. Raises `PermissionError` where others may write to it."""
-        at = os.open(self._directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            if not _is_private(os.fstat(at)):
-                raise PermissionError(f"{self._directory}: not this user's alone")
-            yield at
+            _prune(at, self._kind)
         finally:
             os.close(at)
+
+    def _open(self) -> int:
+        """Open the directory. Raises `PermissionError` where others may write to it."""
+        at = os.open(self._directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        if _is_private(os.fstat(at)):
+            return at
+        os.close(at)
+        raise PermissionError(f"{self._directory}: not this user's alone")
+
+
+def _unlink(at: int, name: str) -> None:
+    """Delete a file that may be gone, or not to be deleted."""
+    try:
+        os.unlink(name, dir_fd=at)
+    except OSError:
+        return
 
 
 def _name(*parts: str) -> str:
@@ -99,7 +117,7 @@ def _is_private(status: os.stat_result) -> bool:
 
 
 def _read(at: int, name: str) -> bytes:
-    """Return a file's trace, b"" where it is none."""
+    """Return what a file keeps, b"" where it is none of ours or damaged."""
     flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
     try:
         descriptor = os.open(name, flags, dir_fd=at)
@@ -109,30 +127,31 @@ def _read(at: int, name: str) -> bytes:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode) or not _is_private(status) or status.st_size > _BYTE_LIMIT:
             return b""
-        digest, trace = file.read(32), file.read(status.st_size)
-    return trace if native.hash_bytes(trace)[0] == digest else b""
+        digest, content = file.read(32), file.read(status.st_size)
+    return content if native.hash_bytes(content)[0] == digest else b""
 
 
-def _listed(at: int, suffix: str = _SUFFIX) -> list[tuple[float, int, str]]:
+def _listed(at: int, suffix: str) -> list[tuple[float, int, str]]:
     """Return (time, size, name) of the files of a kind, newest first."""
     found = []
     with os.scandir(at) as entries:
         for entry in entries:
             if entry.name.endswith(suffix):
-                with suppress(OSError):
+                try:
                     status = entry.stat(follow_symlinks=False)
-                    found.append((status.st_mtime, status.st_size, entry.name))
+                except OSError:
+                    continue
+                found.append((status.st_mtime, status.st_size, entry.name))
     return sorted(found, reverse=True)
 
 
-def _prune(at: int) -> None:
-    """Delete the oldest traces beyond the limits, and what killed builds left."""
+def _prune(at: int, kind: str) -> None:
+    """Delete the oldest files of a kind beyond the limits, and what killed builds left."""
     old = [name for modified, _, name in _listed(at, _UNFINISHED) if modified < time.time() - _UNFINISHED_SECONDS]
     total = 0
-    for number, (_, size, name) in enumerate(_listed(at)):
+    for number, (_, size, name) in enumerate(_listed(at, kind)):
         total += size
         if number >= _FILE_LIMIT or total > _BYTE_LIMIT:
             old.append(name)
     for name in old:
-        with suppress(OSError):
-            os.unlink(name, dir_fd=at)
+        _unlink(at, name)

@@ -16,6 +16,7 @@ from puzzlefs.errors import UsageError
 from puzzlefs.names import ImageName, check_tag, is_digest
 from puzzlefs.oci import EMPTY_CONFIG, EMPTY_DESCRIPTOR, Descriptor, Manifest, Platform, canonical
 from puzzlefs.order import Arrangement, Order, arrange
+from puzzlefs.recall import Memory, Request
 from puzzlefs.records import Times
 from puzzlefs.rootfs import Base
 from puzzlefs.runtime_config import RuntimeConfig, config_document
@@ -126,10 +127,17 @@ def build(
     and the tag as it was. Raises `UsageError`, `SourceError`, `SourceChangedError`, `StoreError`.
     """
     parsed = ImageName.parse(name) if isinstance(name, str) else name
-    if parsed.is_digest:
-        raise UsageError(f"{parsed}: a build needs a tag, not a digest")
-    check_tag(parsed.reference)
-    return Build(os.fspath(rootfs), parsed, options or BuildOptions(), progress).run()
+    parsed.check_tagged()
+    chosen = options or BuildOptions()
+    memory = None
+    if chosen.cache:
+        said = chosen._replace(jobs=0, durability=Durability.COMMIT, cache=None, tagged=True)
+        excludes = bool(chosen.scan and chosen.scan.exclude)
+        memory = Memory(chosen.cache, parsed, rootfs, Request(repr(said), chosen.base, chosen.reuse, excludes=excludes))
+        found = memory.recall(tagged=chosen.tagged, sync=chosen.durability.syncs)
+        if found is not None:
+            return BuildResult(**found)
+    return Build(os.fspath(rootfs), parsed, chosen, progress, memory).run()
 
 
 class Files(NamedTuple):
@@ -143,6 +151,7 @@ class Build:
     """One build: `read` and `encode` see to the tree, everything else is the same for trees of any kind.
 
     rootfs  the directory that the files' paths start from
+    memory  what the last build saw of the tree; what this one sees is kept there
     """
 
     def __init__(
@@ -151,7 +160,9 @@ class Build:
         name: ImageName,
         options: BuildOptions,
         progress: Callable[[Progress], None] | None = None,
+        memory: Memory | None = None,
     ) -> None:
+        self.memory, self.snapshot = memory, b""
         self.rootfs, self.name, self.options, self.progress = rootfs, name, options, progress
         self.platform = options.platform or Platform.host()
         self.upstream = options.profile is Profile.UPSTREAM
@@ -171,7 +182,7 @@ class Build:
     def run(self) -> BuildResult:
         """Build the image."""
         _check_places(self.rootfs, self.name.directory)
-        horizon = build_cache.horizon()
+        horizon = self.memory.horizon if self.memory else build_cache.horizon()
         files = self.read()
         store = Store.create(self.name.directory)
         base = self.open_base()
@@ -187,11 +198,21 @@ class Build:
             layers = self.layers(blob, stream, base)
             manifest, config = self.documents(layers, base)
             new_bytes += self.publish(store, unfinished, [config, blob, manifest])
-        return self.result(stream, layers, manifest, config, new_bytes)
+        result = self.result(stream, layers, manifest, config, new_bytes)
+        return self.remember(result, [image.image.descriptor.digest for image in [*filter(None, [base]), *others]])
 
     def read(self) -> Files:
         """Read the tree, but no contents; set `inodes` to their number."""
-        scanned = scan(os.fsencode(self.rootfs), self.scan_options(), self.mtime, all_root=self.options.all_root)
+        scanned = scan(
+            os.fsencode(self.rootfs),
+            self.scan_options(),
+            self.mtime,
+            all_root=self.options.all_root,
+            mounts=self.memory.mounts if self.memory else None,
+            horizon=self.memory.horizon if self.memory else 0,
+            look=self.memory.look if self.memory else None,
+        )
+        self.snapshot = scanned.snapshot
         self.tree, self.inodes = scanned.tree, scanned.tree.inode_count
         self.notices += scanned.notices
         return Files(scanned.paths, scanned.sources)
@@ -295,10 +316,22 @@ class Build:
     def publish(self, store: Store, unfinished: str, contents: Sequence[bytes]) -> int:
         """Store blobs, the manifest last, and tag it; return how many bytes were new."""
         new_bytes = sum(len(content) for content in contents if store.put(content, unfinished, self.sync))
-        manifest = Descriptor.of(constants.MANIFEST, contents[-1], platform=self.platform.document())
+        self.manifest = Descriptor.of(constants.MANIFEST, contents[-1], platform=self.platform.document())
         if self.options.tagged:
-            store.tag(self.name.reference, manifest, sync=self.options.durability.syncs)
+            store.tag(self.name.reference, self.manifest, sync=self.options.durability.syncs)
         return new_bytes
+
+    def remember(self, result: BuildResult, bases: Sequence[str]) -> BuildResult:
+        """Keep what was made for the next build; a build is no worse for a cache that cannot be written."""
+        if not self.memory:
+            return result
+        synced = self.options.tagged and self.options.durability.syncs
+        try:
+            self.memory.keep(self.snapshot, bases, self.manifest, result.document(), synced=synced)
+        except OSError as error:
+            notice = f"nothing is kept for the next build: {error}"
+            return result._replace(notices=(*result.notices, notice))
+        return result
 
     def result(
         self,
@@ -313,7 +346,7 @@ class Build:
             notices.append(f"the manifest has {len(manifest)} bytes: registries refuse more than 4 MiB")
         return BuildResult(
             digest=native.verity_digest(manifest).hex(),
-            manifest=Descriptor.of(constants.MANIFEST, manifest).digest,
+            manifest=self.manifest.digest,
             inodes=self.inodes,
             files=len(stream.counts) // 4,
             bytes=stream.progress.total_bytes,

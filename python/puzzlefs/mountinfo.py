@@ -121,6 +121,24 @@ def _last(table: list[Mount], path: str) -> Mount | None:
     return at_path[-1] if at_path else None
 
 
+def below(root: bytes) -> list[bytes]:
+    """Return the paths, relative to the directory `root` (links resolved), on which something is mounted."""
+    prefix = root.rstrip(b"/") + b"/"
+    try:
+        points = {mount.mountpoint for mount in mounts()}
+    except OSError:
+        return []
+    return sorted(point[len(prefix) :] for point in points if point.startswith(prefix) and point != prefix)
+
+
+def holding(path: bytes) -> Mount | None:
+    """Return the mount that a path (absolute, links resolved) is on."""
+    whole = path.rstrip(b"/") + b"/"
+    found = [mount for mount in mounts() if whole.startswith(mount.mountpoint.rstrip(b"/") + b"/")]
+    # Of two at the same place the later one lies above.
+    return max(reversed(found), key=lambda mount: len(mount.mountpoint), default=None)
+
+
 def of_device(device: int) -> Mount | None:
     """Return a mount of the filesystem that stat(2) calls `device`."""
     name = f"{os.major(device)}:{os.minor(device)}"

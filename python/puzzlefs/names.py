@@ -40,6 +40,19 @@ class ImageName(Value):
             raise UsageError(f"{text!r} is not an image name: DIR:TAG or DIR@sha256:HEX is expected")
         return cls(directory, tag)
 
+    @classmethod
+    def to_build(cls, text: str) -> ImageName:
+        """Read the name of an image that is to be built. Raises `UsageError`."""
+        name = cls.parse(text)
+        name.check_tagged()
+        return name
+
+    def check_tagged(self) -> None:
+        """Raise `UsageError` where no image can be built under this name."""
+        if self.is_digest:
+            raise UsageError(f"{self}: a build needs a tag, not a digest")
+        check_tag(self.reference)
+
     @property
     def layout(self) -> Path:
         """The layout directory."""

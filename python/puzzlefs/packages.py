@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import chain
 
+from puzzlefs._native import native
 from puzzlefs.errors import SourceError
 
 _DPKG = b"var/lib/dpkg/info"
@@ -24,7 +25,7 @@ class Owners:
 
     def __init__(self, root: bytes) -> None:
         self._owners: dict[bytes, bytes] = {}
-        for package, path in chain(_dpkg_files(root), *(_apk_files(root, place) for place in _APK)):
+        for package, path in _files(root):
             self._owners.setdefault(path, package)
 
     def of(self, path: bytes) -> bytes:
@@ -35,6 +36,15 @@ class Owners:
         owner = self._owners.get(path, b"")
         # Where /bin and /lib are links into /usr, packages may name their files by either path.
         return owner or self._owners.get(path.removeprefix(b"usr/"), b"")
+
+
+def fingerprint(root: bytes) -> bytes:
+    """Return a digest of all that the databases of the tree tell. Raises `SourceError`."""
+    return native.hash_bytes(b"".join(package + b"\0" + path + b"\0" for package, path in _files(root)))[0]
+
+
+def _files(root: bytes) -> Iterator[tuple[bytes, bytes]]:
+    return chain(_dpkg_files(root), *(_apk_files(root, place) for place in _APK))
 
 
 def _dpkg_files(root: bytes) -> Iterator[tuple[bytes, bytes]]:

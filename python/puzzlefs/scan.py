@@ -6,7 +6,8 @@ import os
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from puzzlefs._native import Tree, native
+from puzzlefs import mountinfo
+from puzzlefs._native import Look, Tree, native
 from puzzlefs.errors import UsageError
 from puzzlefs.records import Times
 from puzzlefs.rows import ScanRules
@@ -50,21 +51,34 @@ class MtimeRule(NamedTuple):
 class Scan(NamedTuple):
     """A scanned tree.
 
-    tree     its tables; no file has chunks yet
-    paths    its files' paths from the root, each with a zero byte after it, in order of their inodes
-    sources  `records.SOURCE` rows of these files
-    notices  what was left out, one sentence each
+    tree      its tables; no file has chunks yet
+    paths     its files' paths from the root, each with a zero byte after it, in order of their inodes
+    sources   `records.SOURCE` rows of these files
+    notices   what was left out, one sentence each
+    snapshot  what a `native.Look` at the tree can be given later
     """
 
     tree: Tree
     paths: bytes
     sources: bytes
     notices: list[str]
+    snapshot: bytes
 
 
-def scan(root: bytes, options: ScanOptions, mtime: MtimeRule, *, all_root: bool = False) -> Scan:
+def scan(
+    root: bytes,
+    options: ScanOptions,
+    mtime: MtimeRule,
+    *,
+    all_root: bool = False,
+    mounts: Sequence[bytes] | None = None,
+    horizon: int = 0,
+    look: Look | None = None,
+) -> Scan:
     """Read the tree below directory `root` (not its files' contents).
 
+    mounts         paths from it on which something is mounted; None to ask the system
+    horizon, look  as of `native.scan_tree`
     Raises `UsageError` where `root` is no directory, `SourceError` for what cannot be read.
     """
     root = os.path.realpath(root)
@@ -72,25 +86,7 @@ def scan(root: bytes, options: ScanOptions, mtime: MtimeRule, *, all_root: bool 
         raise UsageError(f"{os.fsdecode(root)}: not a directory")
     exclude, keep, drop, sort = options
     rules = ScanRules(list(exclude), list(keep), list(drop), sort, mtime.kind, mtime.seconds, all_root)
-    tree, paths, sources, crossings = native.scan_tree(root, mount_points_below(root), rules)
+    points = mountinfo.below(root) if mounts is None else mounts
+    tree, paths, sources, crossings, snapshot = native.scan_tree(root, points, rules, horizon, look)
     notices = [f"{os.fsdecode(path)}: a mount point, not crossed" for path in crossings]
-    return Scan(tree, paths, sources, notices)
-
-
-def mount_points_below(root: bytes) -> list[bytes]:
-    """Return the paths, relative to `root`, on which something is mounted."""
-    try:
-        with open("/proc/self/mountinfo", "rb") as file:
-            lines = file.read().splitlines()
-    except OSError:
-        return []
-    prefix = root.rstrip(b"/") + b"/"
-    points = {unescape_mount_path(line.split()[4]) for line in lines}
-    return sorted(point[len(prefix) :] for point in points if point.startswith(prefix) and point != prefix)
-
-
-def unescape_mount_path(path: bytes) -> bytes:
-    """Return a path of /proc/self/mountinfo with its octal escapes undone."""
-    for code, character in ((b"\\040", b" "), (b"\\011", b"\t"), (b"\\012", b"\n"), (b"\\134", b"\\")):
-        path = path.replace(code, character)
-    return path
+    return Scan(tree, paths, sources, notices, snapshot)

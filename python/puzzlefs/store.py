@@ -230,8 +230,10 @@ class Store:
                 if sync:
                     self._sync(descriptor)
                 document = self.index()
-                kept = [known for known in document["manifests"] if _tag_of(known) != tag]
-                document["manifests"] = [*kept, entry]
+                before = document["manifests"]
+                document["manifests"] = [*(known for known in before if _tag_of(known) != tag), entry]
+                if document["manifests"] == before and not sync:
+                    return
                 _publish(self.directory, "index.json", canonical(document), sync=sync)
         except OSError as error:
             raise store_error(error, os.path.join(self.directory, "index.json")) from error

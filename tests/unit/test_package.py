@@ -118,6 +118,25 @@ def test_a_build_loads_nothing_that_it_does_not_use(tmp_path: Path, backends: Ba
         assert loaded(*words) & unused == set()
 
 
+def test_a_build_of_what_has_not_changed_loads_little(tmp_path: Path, backends: Backends) -> None:
+    """Neither what builds nor what reads words and documents."""
+    tree, image = tmp_path / "tree", f"{tmp_path}/oci:t"
+    (tree / "d").mkdir(parents=True)
+    program = f"""
+import sys, puzzlefs.build_cache, puzzlefs.recall, puzzlefs.cli
+puzzlefs.build_cache.horizon = lambda: 1 << 62
+puzzlefs.recall.Memory._tells = lambda _: True
+puzzlefs.cli.main(["build", "-c", "--cache-dir", {str(tmp_path / "cache")!r}, {str(tree)!r}, {image!r}])
+print(*sorted(sys.modules))
+"""
+    python("-S", "-P", "-c", program, PYTHONPATH=str(ROOT / "python"), PUZZLEFS_BACKEND="rust")
+    done = python("-S", "-P", "-c", program, PYTHONPATH=str(ROOT / "python"), PUZZLEFS_BACKEND="rust")
+    modules = set(done.stdout.split())
+    unused = {"argparse", "collections", "contextlib", "enum", "functools", "json", "re", "struct"}
+    assert modules & (HEAVY | unused) == set(), done.stderr
+    assert "puzzlefs.builder" not in modules
+
+
 def test_a_mount_loads_what_serves_it(tmp_path: Path, backends: Backends) -> None:
     """No parser of words or documents, and of this package no module that writes images or knows of overlays."""
     image = craft(tmp_path / "oci", [directory(1)], []).name

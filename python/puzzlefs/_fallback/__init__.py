@@ -13,6 +13,7 @@ from puzzlefs._fallback.chunk import cut_lengths
 from puzzlefs._fallback.codec import check_frames, compress, compress_upstream, decompress
 from puzzlefs._fallback.encode import encode_rootfs
 from puzzlefs._fallback.index import Index
+from puzzlefs._fallback.look import Look
 from puzzlefs._fallback.metadata import decode_rootfs
 from puzzlefs._fallback.reader import Reader
 from puzzlefs._fallback.runs import digest_runs
@@ -28,6 +29,7 @@ FuseServer = None
 __all__ = [
     "FuseServer",
     "Index",
+    "Look",
     "Reader",
     "StreamWriter",
     "Tree",

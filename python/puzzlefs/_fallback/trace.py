@@ -73,14 +73,18 @@ class Trace(NamedTuple):
 NO_TRACE: Final = Trace([], [], [], [], [])
 
 
-def trace_file(path: bytes, row: SourceRow, horizon: int) -> TraceFile:
-    """Describe a file as it was scanned.
+def is_evidence(changed: int, horizon: int) -> bool:
+    """Tell whether a time of change (ns) tells a changed inode.
 
-    Two kinds of change times are no evidence that a file is still what it was: those from `horizon`
-    on, because a later change may fall into the same tick of the clock, and whole seconds, because
-    filesystems that make times up, or take them from an image, give such.
+    Two kinds do not: those from `horizon` on, because a later change may fall into the same tick of the
+    clock, and whole seconds, because filesystems that make times up, or take them from an image, give such.
     """
-    if row.changed >= horizon or row.changed % _NANO == 0:
+    return changed < horizon and changed % _NANO != 0
+
+
+def trace_file(path: bytes, row: SourceRow, horizon: int) -> TraceFile:
+    """Describe a file as it was scanned; for `horizon` see `is_evidence`."""
+    if not is_evidence(row.changed, horizon):
         return TraceFile(UNKNOWN, row.size)
     return TraceFile(sha256(SOURCE.pack(*row) + path).digest()[:16], row.size)
 

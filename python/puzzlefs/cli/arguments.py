@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-import argparse
-import json
-from collections.abc import Sequence
-
 from puzzlefs.errors import UsageError
-from puzzlefs.runtime_config import RuntimeConfig
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Sequence
+
+    from puzzlefs.runtime_config import RuntimeConfig
 
 
 def add_mtime_argument(group: argparse._ActionsContainer) -> None:
@@ -39,6 +41,8 @@ def add_runtime_arguments(group: argparse._ActionsContainer) -> None:
 
 def runtime_config(options: argparse.Namespace) -> RuntimeConfig:
     """Return what the options say of running the image."""
+    from puzzlefs.runtime_config import RuntimeConfig
+
     return RuntimeConfig(
         env=[f"{key}={value}" for key, value in pairs(options.env, "--env").items()],
         entrypoint=_words(options.entrypoint, "--entrypoint"),
@@ -84,6 +88,7 @@ def _text(text: str, option: str) -> str:
 def _words(text: str | None, option: str) -> list[str] | None:
     if text is None:
         return None
+    import json
     import shlex
 
     try:

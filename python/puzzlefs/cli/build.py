@@ -3,24 +3,36 @@ layers into the store OCI_DIR (default: oci), each under its name, or the Contai
 
 from __future__ import annotations
 
-import argparse
-import json
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from typing import Any
 
 from puzzlefs import constants
 from puzzlefs.build_cache import default_directory
-from puzzlefs.builder import BuildOptions, BuildResult, Profile, build
 from puzzlefs.cli.arguments import add_config_arguments, add_mtime_argument, mtime, pairs, runtime_config
-from puzzlefs.durability import Durability
 from puzzlefs.errors import UsageError
-from puzzlefs.oci import Platform
-from puzzlefs.order import Order
-from puzzlefs.scan import ScanOptions
-from puzzlefs.stream import Progress
+from puzzlefs.names import ImageName
+from puzzlefs.recall import Memory, Request
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Callable, Mapping, Sequence
+    from contextlib import AbstractContextManager
+    from typing import Any
+
+    from puzzlefs.builder import BuildOptions
+    from puzzlefs.oci import Platform
+    from puzzlefs.scan import ScanOptions
+    from puzzlefs.stream import Progress
+
+# The words of `Profile`, `Durability` and `Order`, whose module is slow to load.
+PROFILES = ("oci", "upstream")
+DURABILITIES = ("none", "commit", "blob")
+ORDERS = ("path", "package")
+# Options that decide where an image goes and how the work is done, but not what the image is.
+_NEUTRAL = frozenset(
+    ("cache_dir", "debug", "durability", "first", "image", "jobs", "json", "no_cache", "no_progress", "rootfs", "run")
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -38,7 +50,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="OCI_DIR:TAG",
         help="refer to this image's chunks instead of storing them again; with packs -b does so too",
     )
-    parser.add_argument("--profile", choices=[*Profile], default=Profile.OCI, help="shape of the image (default: oci)")
+    parser.add_argument("--profile", choices=PROFILES, default="oci", help="shape of the image (default: oci)")
     add_form_arguments(parser)
     cache = parser.add_mutually_exclusive_group()
     cache.add_argument("--no-cache", action="store_true", help="read every file, keep nothing for later builds")
@@ -72,9 +84,7 @@ def add_blob_arguments(parser: argparse.ArgumentParser) -> None:
         help="what is compressed together (default: 640K in packs, else 64K)",
     )
     parser.add_argument("--jobs", type=int, default=0, metavar="N", help="worker threads (default: one a CPU)")
-    parser.add_argument(
-        "--durability", choices=[*Durability], default=Durability.COMMIT, help="what is synced (default: commit)"
-    )
+    parser.add_argument("--durability", choices=DURABILITIES, default="commit", help="what is synced (default: commit)")
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
     parser.add_argument("--no-progress", action="store_true", help="no progress bar")
 
@@ -86,6 +96,8 @@ def form_options(options: argparse.Namespace) -> dict[str, Any]:
 
 def blob_options(options: argparse.Namespace) -> dict[str, Any]:
     """Return those of them that say how its blobs are. Raises `UsageError`."""
+    from puzzlefs.durability import Durability
+
     if options.jobs < 0:
         raise UsageError("--jobs: a number of threads is expected")
     return {
@@ -127,7 +139,7 @@ def _add_tree_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--all-root", action="store_true", help="everything belongs to user and group 0")
     group.add_argument(
         "--order",
-        choices=[*Order],
+        choices=ORDERS,
         help="what lies together: the files of a package, or of a directory (default: package, without packs path)",
     )
     group.add_argument(
@@ -142,31 +154,58 @@ def run(options: argparse.Namespace) -> int:
         return build_file.run(options)
     if options.rootfs is None or options.image is None:
         raise UsageError("a directory and OCI_DIR:TAG are expected")
-    settings = _options(options)
-    with shown_progress(options) as report:
-        result = build(options.rootfs, options.image, settings, report)
-    tell(result, options)
+    name = ImageName.to_build(options.image)
+    first = _lines(options.first)
+    memory = _memory(options, name, first)
+    found = memory.recall(tagged=True, sync=options.durability != "none") if memory else None
+    tell(_build(options, name, first, memory) if found is None else found, options)
     return 0
 
 
-def tell(result: BuildResult, options: argparse.Namespace) -> None:
-    """Print what was built, and what the user should know."""
-    for notice in result.notices:
+def _memory(options: argparse.Namespace, name: ImageName, first: Sequence[bytes]) -> Memory | None:
+    """Return what the last build kept, None where none is to keep anything."""
+    cache = cache_directory(options)
+    if cache is None:
+        return None
+    said = {key: value for key, value in vars(options).items() if key not in _NEUTRAL} | {"first": [*first]}
+    words = repr(sorted(said.items()))
+    request = Request(words, options.base, options.reuse, excludes=bool(options.exclude))
+    return Memory(cache, name, options.rootfs, request)
+
+
+def _build(
+    options: argparse.Namespace, name: ImageName, first: Sequence[bytes], memory: Memory | None
+) -> dict[str, Any]:
+    from puzzlefs.builder import Build
+
+    settings = _options(options, first)
+    with shown_progress(options) as report:
+        return Build(options.rootfs, name, settings, report, memory).run().document()
+
+
+def tell(result: Mapping[str, Any], options: argparse.Namespace) -> None:
+    """Print what was built (`BuildResult.document`), and what the user should know."""
+    for notice in result["notices"]:
         print(f"puzzlefs: {notice}", file=sys.stderr)
     if options.json:
-        print(json.dumps(result.document(), sort_keys=True))
+        import json
+
+        print(json.dumps(result, sort_keys=True))
     else:
-        print(f"puzzlefs image manifest digest: {result.digest}")
+        print(f"puzzlefs image manifest digest: {result['digest']}")
 
 
-def _options(options: argparse.Namespace) -> BuildOptions:
+def _options(options: argparse.Namespace, first: Sequence[bytes]) -> BuildOptions:
+    from puzzlefs.builder import BuildOptions, Profile
+    from puzzlefs.order import Order
+
     upstream = options.profile == Profile.UPSTREAM
     return BuildOptions(
         profile=Profile(options.profile),
         base=options.base,
         reuse=options.reuse,
         order=Order(options.order) if options.order else None,
-        first=_lines(options.first),
+        first=first,
         mtime=mtime(options.mtime),
         scan=_scan_options(options, upstream),
         all_root=options.all_root,
@@ -209,6 +248,8 @@ def cache_directory(options: argparse.Namespace) -> str | None:
 
 
 def _scan_options(options: argparse.Namespace, upstream: bool) -> ScanOptions:
+    from puzzlefs.scan import ScanOptions
+
     exclude = [os.fsencode(pattern) for pattern in options.exclude]
     if options.no_xattrs or options.xattr:
         return ScanOptions(exclude, [os.fsencode(glob) for glob in options.xattr or []], (), sort_xattrs=not upstream)
@@ -216,6 +257,8 @@ def _scan_options(options: argparse.Namespace, upstream: bool) -> ScanOptions:
 
 
 def _platform(text: str | None) -> Platform | None:
+    from puzzlefs.oci import Platform
+
     if text is None:
         return None
     system, slash, architecture = text.partition("/")
@@ -224,13 +267,12 @@ def _platform(text: str | None) -> Platform | None:
     return Platform(system, architecture)
 
 
-@contextmanager
-def shown_progress(options: argparse.Namespace) -> Iterator[Callable[[Progress], None] | None]:
+def shown_progress(options: argparse.Namespace) -> AbstractContextManager[Callable[[Progress], None] | None]:
     """Show a progress bar where somebody looks; give what to tell it."""
     if not sys.stderr.isatty() or options.no_progress or options.json:
-        yield None
-        return
+        from contextlib import nullcontext
+
+        return nullcontext()
     from puzzlefs.cli.progress import bar
 
-    with bar() as report:
-        yield report
+    return bar()

@@ -49,7 +49,7 @@ def run(options: argparse.Namespace) -> int:
     )
     with shown_progress(options) as report:
         result = commit(upper, base, name, settings, report, user_marks=by_user or options.userxattr)
-    tell(result, options)
+    tell(result.document(), options)
     return 0
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-    from typing import Any, NoReturn
+    from typing import Any
 
 
 class NotPlain(Exception):
@@ -30,6 +30,7 @@ class PlainParser:
         self._positionals: list[_Argument] = []
         self._options: dict[str, _Argument] = {}
         self._defaults: dict[str, Any] = {}
+        self._exclusive: list[set[str]] = []
 
     def add_argument(self, *names: str, **declaration: Any) -> None:
         """Declare an argument as argparse takes it. Raises `NotPlain` for what only argparse offers."""
@@ -43,20 +44,28 @@ class PlainParser:
         """Add values that no word gives."""
         self._defaults |= values
 
-    def _only_argparse(self, *_: Any, **__: Any) -> NoReturn:
-        raise NotPlain
+    def add_argument_group(self, *_: str) -> PlainParser:
+        """Return where the arguments of a group are declared, which matters to help alone."""
+        return self
 
-    add_mutually_exclusive_group = add_argument_group = _only_argparse
+    def add_mutually_exclusive_group(self) -> _Exclusive:
+        """Return where to declare options of which one may be given."""
+        group = _Exclusive(self)
+        self._exclusive.append(group.options)
+        return group
 
     def parse(self, words: Sequence[str]) -> Options:
         """Return the values by name. Raises `NotPlain`."""
         values = {argument.name: argument.default for argument in (*self._positionals, *self._options.values())}
         values |= self._defaults
-        given = []
+        given: list[str] = []
+        places: list[int] = []
+        named = set()
         rest = iter(words)
-        for word in rest:
+        for place, word in enumerate(rest):
             if not word.startswith("-"):
                 given.append(word)
+                places.append(place)
                 continue
             name, joined, text = word.partition("=") if word.startswith("--") else (word, "", "")
             argument = self._options.get(name)
@@ -66,12 +75,36 @@ class PlainParser:
                 text = next(rest, "-")
                 if text.startswith("-"):
                     raise NotPlain
+            named.add(name)
             values[argument.name] = argument.read(text, values[argument.name])
-        if len(given) != len(self._positionals):
-            raise NotPlain
-        for argument, word in zip(self._positionals, given, strict=True):
+        self._check(places, named)
+        for argument, word in zip(self._positionals, given, strict=False):
             values[argument.name] = argument.read(word, None)
         return Options(values)
+
+    def _check(self, places: list[int], named: set[str]) -> None:
+        """Raise `NotPlain` for too few or too many arguments, or options that exclude each other."""
+        needed = sum(not argument.is_optional for argument in self._positionals)
+        if not needed <= len(places) <= len(self._positionals):
+            raise NotPlain
+        # Where one may be missing, those behind an option are no part of those before it.
+        if needed < len(self._positionals) and places and places[-1] - places[0] >= len(places):
+            raise NotPlain
+        if any(len(named & options) > 1 for options in self._exclusive):
+            raise NotPlain
+
+
+class _Exclusive:
+    """Options of which one may be given."""
+
+    def __init__(self, parser: PlainParser) -> None:
+        self._parser = parser
+        self.options: set[str] = set()
+
+    def add_argument(self, *names: str, **declaration: Any) -> None:
+        """Declare an option."""
+        self.options |= set(names)
+        self._parser.add_argument(*names, **declaration)
 
 
 class _Argument:
@@ -88,11 +121,12 @@ class _Argument:
         nargs: str | None = None,
         **rest: Any,
     ) -> None:
-        if nargs is not None or action not in ("store", "store_true", "append"):
+        if nargs not in (None, "?") or action not in ("store", "store_true", "append"):
             raise NotPlain
         long = next((name for name in names if name.startswith("--")), names[0])
         self.name = dest or long.lstrip("-").replace("-", "_")
         self.is_flag = action == "store_true"
+        self.is_optional = nargs == "?"
         self.default = False if self.is_flag else default
         self._appends = action == "append"
         self._type: Callable[[str], Any] = rest.get("type", str)

@@ -10,7 +10,8 @@ use puzzlefs_core::limits::CHUNK_MAX;
 use puzzlefs_core::tables::ContentRow;
 
 use crate::known::Known;
-use crate::trace::{TraceFile, UNKNOWN};
+use crate::status::UNKNOWN;
+use crate::trace::TraceFile;
 
 /// A run of files, one after another, that are one after another in the earlier stream too.
 #[derive(Clone, Copy)]

@@ -4,52 +4,21 @@
 //! Every entry takes a number, one more name of a known inode too: existing images count so.
 
 use std::collections::{HashMap, HashSet};
-use std::mem::MaybeUninit;
-use std::os::fd::{AsFd as _, OwnedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use puzzlefs_core::metadata::Kind;
 use puzzlefs_core::tables::{EntryRow, HAS_ADDITIONAL, InodeRow, SourceRow, Vector};
 use puzzlefs_core::tree::Tree;
 use puzzlefs_core::{Error, Result};
-use rustix::fs::{AtFlags, FileType, RawDir, Stat, major, minor};
-use rustix::io::Errno;
 
 use crate::glob::Glob;
-use crate::scan_xattrs::XattrReader;
-use crate::source::{SourceRoot, nanoseconds, source_error};
-
-/// Bytes of directory entries that one system call gives.
-const LISTING: usize = 256 << 10;
-const PERMISSIONS: u32 = 0o7777;
-
-/// What becomes of modification times, in seconds since the epoch.
-#[derive(Clone, Copy, Debug)]
-pub enum Times {
-    /// They stay.
-    Keep,
-    /// Later ones become this.
-    AtMost(i64),
-    /// All become this.
-    Exactly(i64),
-}
-
-/// What of a tree is taken, and what is said of it.
-#[derive(Clone, Debug)]
-pub struct ScanRules {
-    /// Globs of what is left out: with a slash a path from the root, without one any name.
-    pub exclude: Vec<Vec<u8>>,
-    /// Globs of the attributes that are taken.
-    pub keep: Vec<Vec<u8>>,
-    /// Globs of those that are not, even so.
-    pub drop: Vec<Vec<u8>>,
-    /// Whether attributes are sorted by key, or stay in the system's order.
-    pub sort: bool,
-    /// What becomes of modification times.
-    pub times: Times,
-    /// Whether everything belongs to user and group 0.
-    pub all_root: bool,
-}
+use crate::listing::{Listing, Place};
+use crate::look::{Look, Met};
+use crate::scan_rules::ScanRules;
+use crate::scan_xattrs::{XattrReader, copy_xattrs};
+use crate::snapshot::{Directory, SnapshotWriter};
+use crate::source::{SourceRoot, source_error};
+use crate::status::Status;
 
 /// A scanned tree.
 #[derive(Debug)]
@@ -62,24 +31,38 @@ pub struct Scanned {
     pub sources: Vec<SourceRow>,
     /// Paths on which something is mounted, in the order of the visit.
     pub crossings: Vec<Vec<u8>>,
+    /// What the next scan can be given a [`Look`] at; empty where that would be too much.
+    pub snapshot: Vec<u8>,
 }
 
 /// Reads the tree below the directory `root`; of directories on which something is mounted, given by
 /// their paths from the root, only the directory itself.
+///
+/// What `look` found to be as it was is not read again; a look by other rules is no help. The new snapshot
+/// believes no inode that changed at `horizon` (nanoseconds since the epoch) or later.
 ///
 /// Fails with `Source` for what cannot be read, and with `Cancelled` soon after `stop` is set.
 pub fn scan(
     root: &[u8],
     mounts: &[Vec<u8>],
     rules: &ScanRules,
+    horizon: i64,
+    look: Option<&Look>,
     stop: &AtomicBool,
 ) -> Result<Scanned> {
+    let opened = SourceRoot::open(root)?;
+    let digest = rules.digest(mounts);
+    let look = look.filter(|look| look.snapshot.rules == digest);
     let mut walk = Walk {
-        root: SourceRoot::open(root)?,
+        root: &opened,
         mounts: mounts.iter().map(Vec::as_slice).collect(),
         exclude: rules.exclude.iter().map(|glob| exclusion(glob)).collect(),
         xattrs: XattrReader::new(root, rules),
         rules,
+        horizon,
+        look,
+        known: look.map_or_else(HashMap::new, |look| look.snapshot.by_path()),
+        notes: SnapshotWriter::new(&digest),
         stop,
         listing: Listing::default(),
         links: HashMap::new(),
@@ -95,6 +78,7 @@ pub fn scan(
         paths: walk.paths,
         sources: walk.sources,
         crossings: walk.crossings,
+        snapshot: walk.notes.finish(),
     })
 }
 
@@ -108,11 +92,16 @@ fn exclusion(glob: &[u8]) -> (bool, Glob) {
 }
 
 struct Walk<'a> {
-    root: SourceRoot,
+    root: &'a SourceRoot,
     mounts: HashSet<&'a [u8]>,
     exclude: Vec<(bool, Glob)>,
     xattrs: XattrReader,
     rules: &'a ScanRules,
+    horizon: i64,
+    look: Option<&'a Look>,
+    /// The directories of the look's snapshot by their paths.
+    known: HashMap<&'a [u8], &'a Directory>,
+    notes: SnapshotWriter,
     stop: &'a AtomicBool,
     listing: Listing,
     /// The number of each inode that has more than one name, by device and inode there.
@@ -125,74 +114,132 @@ struct Walk<'a> {
     crossings: Vec<Vec<u8>>,
 }
 
+/// A directory that is still to be visited.
+struct Pending {
+    /// Its row of the inodes.
+    row: usize,
+    path: Vec<u8>,
+    /// Whether its entries are those of the snapshot.
+    is_same: bool,
+}
+
 impl Walk<'_> {
     fn run(&mut self) -> Result<()> {
-        let directory = self.open(b"")?;
-        let stat = rustix::fs::fstat(&directory).map_err(|errno| source_error(b".", errno))?;
         self.last = 1;
-        self.add(&directory, b"", b"", &stat, Kind::Dir)
-            .map_err(|errno| source_error(b".", errno))?;
-        drop(directory);
-        let mut pending = vec![(0, Vec::new())];
-        while let Some((row, path)) = pending.pop() {
-            if !self.mounts.contains(path.as_slice()) {
+        let is_same = self.begin().map_err(|errno| source_error(b".", errno))?;
+        let mut pending = vec![Pending {
+            row: 0,
+            path: Vec::new(),
+            is_same,
+        }];
+        while let Some(next) = pending.pop() {
+            if !self.mounts.contains(next.path.as_slice()) {
                 let above = pending.len();
-                self.visit(row, path, &mut pending)?;
+                self.visit(next, &mut pending)?;
                 pending[above..].reverse();
             }
         }
         Ok(())
     }
 
-    /// Adds the entries of the directory in a row of the inodes, and appends its subdirectories to `pending`.
-    fn visit(
-        &mut self,
-        row: usize,
-        mut path: Vec<u8>,
-        pending: &mut Vec<(usize, Vec<u8>)>,
-    ) -> Result<()> {
-        let directory = self.open(&path)?;
-        let mut listing = std::mem::take(&mut self.listing);
-        listing
-            .read(&directory)
-            .map_err(|errno| source_error(shown(&path), errno))?;
-        let first = self.vector.entries.len();
+    /// Adds the root; tells whether it is what the snapshot says.
+    fn begin(&mut self) -> rustix::io::Result<bool> {
+        let met = self.look.and_then(|look| look.entry(0));
+        let mut place = Place::new(self.root, b"");
+        let status = match &met {
+            Some(met) => met.status,
+            None => Status::of(place.directory()?)?,
+        };
+        let same = met.filter(|met| met.is_same);
+        self.add(&mut place, b"", b"", &status, Kind::Dir, same)?;
+        self.notes.end_root();
+        Ok(same.is_some())
+    }
+
+    /// Adds the entries of a directory, and appends its subdirectories to `pending`.
+    fn visit(&mut self, visited: Pending, pending: &mut Vec<Pending>) -> Result<()> {
+        let known = self
+            .look
+            .zip(self.known.get(visited.path.as_slice()).copied());
+        let mut place = Place::new(self.root, &visited.path);
+        let mut path = visited.path.clone();
+        self.notes.directory(&path);
         if !path.is_empty() {
             path.push(b'/');
         }
-        let above = path.len();
-        for name in listing.names() {
-            if self.stop.load(Ordering::Relaxed) {
-                return Err(Error::Cancelled);
+        let first = self.vector.entries.len();
+        match known.filter(|_| visited.is_same) {
+            Some((look, directory)) => {
+                for number in directory.entries.clone() {
+                    let name = look.snapshot.name(&look.snapshot.entries[number]);
+                    self.meet(&mut place, name, look.entry(number), &mut path, pending)?;
+                }
             }
-            path.truncate(above);
-            path.extend_from_slice(name);
-            if self.is_excluded(name, &path) {
-                continue;
-            }
-            let met = self
-                .entry(&directory, name, &path)
-                .map_err(|errno| source_error(&path, errno))?;
-            if let Some(row) = met {
-                pending.push((row, path.clone()));
+            None => {
+                let mut listing = std::mem::take(&mut self.listing);
+                place
+                    .directory()
+                    .and_then(|directory| listing.read(directory))
+                    .map_err(|errno| source_error(shown(&visited.path), errno))?;
+                for name in listing.names() {
+                    let met = known.and_then(|(look, directory)| {
+                        look.entry(look.snapshot.find(directory, name)?)
+                    });
+                    self.meet(&mut place, name, met, &mut path, pending)?;
+                }
+                self.listing = listing;
             }
         }
         let count = self.vector.entries.len() - first;
-        let inode = &mut self.vector.inodes[row];
+        let inode = &mut self.vector.inodes[visited.row];
         (inode.first, inode.count) = (first as u64, count as u64);
-        self.listing = listing;
         Ok(())
     }
 
-    /// Adds an entry and, unless it is a further name, its inode; returns the row of a directory.
+    /// Adds an entry of the directory of which `path` is the path and a slash, unless it is excluded.
+    fn meet(
+        &mut self,
+        place: &mut Place<'_>,
+        name: &[u8],
+        met: Option<Met<'_>>,
+        path: &mut Vec<u8>,
+        pending: &mut Vec<Pending>,
+    ) -> Result<()> {
+        if self.stop.load(Ordering::Relaxed) {
+            return Err(Error::Cancelled);
+        }
+        let above = path.len();
+        path.extend_from_slice(name);
+        if !self.is_excluded(name, path) {
+            let directory = self
+                .entry(place, name, path, met)
+                .map_err(|errno| source_error(path, errno))?;
+            if let Some((row, is_same)) = directory {
+                pending.push(Pending {
+                    row,
+                    path: path.clone(),
+                    is_same,
+                });
+            }
+        }
+        path.truncate(above);
+        Ok(())
+    }
+
+    /// Adds an entry and, unless it is a further name, its inode; returns the row of a directory and
+    /// whether that is as it was.
     fn entry(
         &mut self,
-        directory: &OwnedFd,
+        place: &mut Place<'_>,
         name: &[u8],
         path: &[u8],
-    ) -> rustix::io::Result<Option<usize>> {
-        let stat = rustix::fs::statat(directory, name, AtFlags::SYMLINK_NOFOLLOW)?;
-        let kind = kind_of(&stat)?;
+        met: Option<Met<'_>>,
+    ) -> rustix::io::Result<Option<(usize, bool)>> {
+        let status = match &met {
+            Some(met) => met.status,
+            None => Status::at(place.directory()?, name)?,
+        };
+        let kind = status.kind()?;
         if self.mounts.contains(path) {
             self.crossings.push(path.to_vec());
             if kind != Kind::Dir {
@@ -200,8 +247,8 @@ impl Walk<'_> {
             }
         }
         self.last += 1;
-        let ino = if kind != Kind::Dir && stat.st_nlink > 1 {
-            let identity = (stat.st_dev, stat.st_ino);
+        let ino = if kind != Kind::Dir && status.is_linked {
+            let identity = (status.device, status.inode);
             *self.links.entry(identity).or_insert(self.last)
         } else {
             self.last
@@ -213,33 +260,44 @@ impl Walk<'_> {
             reserved: 0,
         });
         self.vector.heap.extend_from_slice(name);
+        let same = met.filter(|met| met.is_same);
         if ino == self.last {
-            self.add(directory, name, path, &stat, kind)?;
+            self.add(place, name, path, &status, kind, same)?;
+        } else {
+            self.note(name, &status, same, None);
         }
-        Ok((kind == Kind::Dir).then(|| self.vector.inodes.len() - 1))
+        Ok((kind == Kind::Dir).then(|| (self.vector.inodes.len() - 1, same.is_some())))
     }
 
-    /// Adds the inode that has the last number.
+    /// Adds the inode that has the last number; `same` is what the snapshot says of it, if it is as it was.
     fn add(
         &mut self,
-        directory: &OwnedFd,
+        place: &mut Place<'_>,
         name: &[u8],
         path: &[u8],
-        stat: &Stat,
+        status: &Status,
         kind: Kind,
+        same: Option<Met<'_>>,
     ) -> rustix::io::Result<()> {
-        let (xattr_first, xattr_count) =
-            self.xattrs
-                .read(directory.as_fd(), name, path, &mut self.vector)?;
+        let known = same.and_then(|met| met.look.snapshot.properties(met.known));
+        let (xattr_first, xattr_count) = match &known {
+            Some(known) => copy_xattrs(known, &mut self.vector),
+            None => self.xattrs.read(place, name, path, &mut self.vector)?,
+        };
         let link_offset = self.vector.heap.len();
         if kind == Kind::Lnk {
-            let target = rustix::fs::readlinkat(directory, name, Vec::new())?;
-            self.vector.heap.extend_from_slice(target.to_bytes());
+            match &known {
+                Some(known) => self.vector.heap.extend_from_slice(known.link),
+                None => {
+                    let target = rustix::fs::readlinkat(place.directory()?, name, Vec::new())?;
+                    self.vector.heap.extend_from_slice(target.to_bytes());
+                }
+            }
         }
         if kind == Kind::File {
             self.paths.extend_from_slice(path);
             self.paths.push(0);
-            self.sources.push(source(stat));
+            self.sources.push(status.source());
         }
         let has_additional = xattr_count > 0 || kind == Kind::Lnk;
         self.vector.inodes.push(InodeRow {
@@ -248,9 +306,36 @@ impl Walk<'_> {
             flags: if has_additional { HAS_ADDITIONAL } else { 0 },
             link_offset: link_offset as u64,
             link_length: (self.vector.heap.len() - link_offset) as u32,
-            ..self.rules.describe(self.last, stat, kind)
+            ..self.rules.describe(self.last, status, kind)
         });
+        self.note(name, status, same, self.vector.inodes.last().copied());
         Ok(())
+    }
+
+    /// Notes an entry for the next scan, with the inode that stands there.
+    fn note(
+        &mut self,
+        name: &[u8],
+        status: &Status,
+        same: Option<Met<'_>>,
+        inode: Option<InodeRow>,
+    ) {
+        let identity = match same {
+            Some(met) => met.known.identity,
+            None => status.identity(self.horizon),
+        };
+        let vector = &self.vector;
+        let text = |offset: u64, length: u32| &vector.heap[offset as usize..][..length as usize];
+        let properties = inode.map(|inode| {
+            let first = inode.xattr_first as usize;
+            let rows = &vector.xattrs[first..first + inode.xattr_count as usize];
+            let xattrs = rows.iter().map(|row| {
+                let key = text(row.key_offset, row.key_length);
+                (key, text(row.value_offset, row.value_length))
+            });
+            (text(inode.link_offset, inode.link_length), xattrs)
+        });
+        self.notes.entry(&identity, name, properties);
     }
 
     fn is_excluded(&self, name: &[u8], path: &[u8]) -> bool {
@@ -258,110 +343,9 @@ impl Walk<'_> {
             |(of_paths, glob): &(bool, Glob)| glob.matches(if *of_paths { path } else { name });
         self.exclude.iter().any(matches)
     }
-
-    fn open(&self, path: &[u8]) -> Result<OwnedFd> {
-        self.root
-            .directory(path)
-            .map_err(|errno| source_error(shown(path), errno))
-    }
 }
 
 /// Returns the path by which errors name a directory.
 fn shown(path: &[u8]) -> &[u8] {
     if path.is_empty() { b"." } else { path }
-}
-
-fn kind_of(stat: &Stat) -> rustix::io::Result<Kind> {
-    Ok(match FileType::from_raw_mode(stat.st_mode) {
-        FileType::Fifo => Kind::Fifo,
-        FileType::CharacterDevice => Kind::Chr,
-        FileType::Directory => Kind::Dir,
-        FileType::BlockDevice => Kind::Blk,
-        FileType::RegularFile => Kind::File,
-        FileType::Symlink => Kind::Lnk,
-        FileType::Socket => Kind::Sock,
-        FileType::Unknown => return Err(Errno::INVAL),
-    })
-}
-
-fn source(stat: &Stat) -> SourceRow {
-    SourceRow {
-        size: stat.st_size as u64,
-        device: stat.st_dev,
-        inode: stat.st_ino,
-        mtime: nanoseconds(stat.st_mtime, stat.st_mtime_nsec),
-        ctime: nanoseconds(stat.st_ctime, stat.st_ctime_nsec),
-    }
-}
-
-impl ScanRules {
-    /// Returns what the image says of an inode without content, attributes and link target.
-    fn describe(&self, ino: u64, stat: &Stat, kind: Kind) -> InodeRow {
-        let (first, count) = match kind {
-            Kind::Chr | Kind::Blk => (major(stat.st_rdev).into(), minor(stat.st_rdev).into()),
-            _ => (0, 0),
-        };
-        let (mtime_sec, mtime_nsec) = self.times.apply(stat);
-        InodeRow {
-            ino,
-            kind: kind as u16,
-            permissions: (stat.st_mode & PERMISSIONS) as u16,
-            uid: if self.all_root { 0 } else { stat.st_uid },
-            gid: if self.all_root { 0 } else { stat.st_gid },
-            mtime_nsec,
-            mtime_sec,
-            first,
-            count,
-            ..InodeRow::default()
-        }
-    }
-}
-
-impl Times {
-    /// Returns the image's seconds and nanoseconds.
-    fn apply(self, stat: &Stat) -> (i64, u32) {
-        let time = (stat.st_mtime, stat.st_mtime_nsec as u32);
-        match self {
-            Self::Keep => time,
-            Self::AtMost(seconds) => time.min((seconds, 0)),
-            Self::Exactly(seconds) => (seconds, 0),
-        }
-    }
-}
-
-/// The names of a directory, its memory used again for the next one.
-#[derive(Default)]
-struct Listing {
-    buffer: Vec<MaybeUninit<u8>>,
-    text: Vec<u8>,
-    /// Where each name lies in the text, in order of the names.
-    spans: Vec<(usize, usize)>,
-}
-
-impl Listing {
-    fn read(&mut self, directory: &OwnedFd) -> rustix::io::Result<()> {
-        self.buffer.resize(LISTING, MaybeUninit::uninit());
-        self.text.clear();
-        self.spans.clear();
-        let mut entries = RawDir::new(directory, &mut self.buffer);
-        while let Some(entry) = entries.next() {
-            let entry = entry?;
-            let name = entry.file_name().to_bytes();
-            if name != b"." && name != b".." {
-                let start = self.text.len();
-                self.text.extend_from_slice(name);
-                self.spans.push((start, self.text.len()));
-            }
-        }
-        let text = &self.text;
-        self.spans
-            .sort_unstable_by(|one, other| text[one.0..one.1].cmp(&text[other.0..other.1]));
-        Ok(())
-    }
-
-    fn names(&self) -> impl Iterator<Item = &[u8]> {
-        self.spans
-            .iter()
-            .map(|(start, end)| &self.text[*start..*end])
-    }
 }

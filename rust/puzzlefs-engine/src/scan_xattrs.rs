@@ -1,12 +1,14 @@
 //! The extended attributes of a scanned tree.
 
-use std::os::fd::{AsRawFd as _, BorrowedFd};
+use std::os::fd::AsRawFd as _;
 
 use puzzlefs_core::tables::{Vector, XattrRow};
 use rustix::io::Errno;
 
 use crate::glob::Glob;
-use crate::scan::ScanRules;
+use crate::listing::Place;
+use crate::scan_rules::ScanRules;
+use crate::snapshot::Properties;
 
 /// The most bytes that the kernel gives for a list of keys, and for a value.
 const LIMIT: usize = 64 << 10;
@@ -43,7 +45,7 @@ impl XattrReader {
     /// Appends the attributes of an entry of an open directory; returns their first row and number.
     pub(crate) fn read(
         &mut self,
-        directory: BorrowedFd<'_>,
+        place: &mut Place<'_>,
         name: &[u8],
         path: &[u8],
         vector: &mut Vector,
@@ -51,6 +53,7 @@ impl XattrReader {
         if self.keep.is_empty() || !self.has_any(path)? {
             return Ok((0, 0));
         }
+        let directory = place.directory()?;
         // By now a directory on the way could be a link to elsewhere; what was opened is what it was.
         let safe = [
             format!("/proc/self/fd/{}/", directory.as_raw_fd()).as_bytes(),
@@ -69,18 +72,9 @@ impl XattrReader {
         let first = vector.xattrs.len();
         for key in keys {
             let length = rustix::fs::lgetxattr(&*safe, key, &mut *self.value)?;
-            let offset = vector.heap.len() as u64;
-            vector.heap.extend_from_slice(key);
-            vector.heap.extend_from_slice(&self.value[..length]);
-            vector.xattrs.push(XattrRow {
-                key_offset: offset,
-                value_offset: offset + key.len() as u64,
-                key_length: key.len() as u32,
-                value_length: length as u32,
-            });
+            push(vector, key, &self.value[..length]);
         }
-        let count = vector.xattrs.len() - first;
-        Ok((if count > 0 { first as u64 } else { 0 }, count as u32))
+        Ok(rows_from(first, vector))
     }
 
     /// Tells whether a path has attributes of any kind; most have none, and this is the shortest way to see it.
@@ -93,6 +87,32 @@ impl XattrReader {
         // For a buffer the kernel would first allocate as much itself.
         Ok(listed(rustix::fs::llistxattr_query(&*self.full))? > 0)
     }
+}
+
+/// Appends the attributes that a snapshot tells; returns their first row and number.
+pub(crate) fn copy_xattrs(known: &Properties<'_>, vector: &mut Vector) -> (u64, u32) {
+    let first = vector.xattrs.len();
+    for (key, value) in known.xattrs() {
+        push(vector, key, value);
+    }
+    rows_from(first, vector)
+}
+
+fn push(vector: &mut Vector, key: &[u8], value: &[u8]) {
+    let offset = vector.heap.len() as u64;
+    vector.heap.extend_from_slice(key);
+    vector.heap.extend_from_slice(value);
+    vector.xattrs.push(XattrRow {
+        key_offset: offset,
+        value_offset: offset + key.len() as u64,
+        key_length: key.len() as u32,
+        value_length: value.len() as u32,
+    });
+}
+
+fn rows_from(first: usize, vector: &Vector) -> (u64, u32) {
+    let count = vector.xattrs.len() - first;
+    (if count > 0 { first as u64 } else { 0 }, count as u32)
 }
 
 /// Takes a filesystem without attributes for one where no file has any.

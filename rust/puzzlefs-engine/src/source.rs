@@ -10,6 +10,8 @@ use puzzlefs_core::{Error, Result};
 use rustix::fs::{CWD, FileType, Mode, OFlags, ResolveFlags, SeekFrom};
 use rustix::io::{Errno, retry_on_intr};
 
+use crate::status::Status;
+
 /// Bytes of a path that one system call takes; the kernel's limit is 4,096 with the final NUL.
 const PIECE: usize = 4000;
 /// How often an open is tried again when a rename elsewhere disturbed it.
@@ -89,11 +91,25 @@ impl SourceRoot {
 
     /// Opens a directory to be listed, the root by an empty path; no component of it may be a link.
     pub(crate) fn directory(&self, path: &[u8]) -> rustix::io::Result<OwnedFd> {
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        self.opened(path, OFlags::RDONLY)
+    }
+
+    /// Opens a directory to look up its entries, as [`SourceRoot::directory`] does.
+    pub(crate) fn place(&self, path: &[u8]) -> rustix::io::Result<OwnedFd> {
+        self.opened(path, OFlags::PATH)
+    }
+
+    fn opened(&self, path: &[u8], access: OFlags) -> rustix::io::Result<OwnedFd> {
+        let flags = access | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         if path.is_empty() {
             return rustix::fs::openat(&self.root, ".", flags, Mode::empty());
         }
         self.walk(path, flags)
+    }
+
+    /// Returns what the system says of the root.
+    pub(crate) fn status(&self) -> rustix::io::Result<Status> {
+        Status::of(&self.root)
     }
 
     fn walk(&self, path: &[u8], flags: OFlags) -> rustix::io::Result<OwnedFd> {

@@ -11,19 +11,14 @@ use puzzlefs_core::limits::CHUNK_MAX;
 use puzzlefs_core::tables::{BlobRow, COMPRESSED, ContentRow, Record as _, SourceRow};
 
 use crate::form::Form;
+use crate::status::{Identity, UNKNOWN, is_evidence};
 
 const MAGIC: &[u8; 8] = b"PZTRACE3";
-const NANO: i64 = 1_000_000_000;
-
-/// Names a path together with all that the system said of its file: a changed file has another.
-pub type Identity = [u8; 16];
-/// The identity of a file that may have changed without a sign.
-pub const UNKNOWN: Identity = [0; 16];
 
 /// A file with content.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TraceFile {
-    /// Its identity, or [`UNKNOWN`].
+    /// Names its path together with all that the system said of it; [`UNKNOWN`] where that may be no evidence.
     pub identity: Identity,
     /// Bytes in it.
     pub size: u64,
@@ -45,14 +40,10 @@ pub struct Trace {
 }
 
 impl TraceFile {
-    /// Describes a file as it was scanned.
-    ///
-    /// Two kinds of change times are no evidence that a file is still what it was: those from
-    /// `horizon` (nanoseconds) on, because a later change may fall into the same tick of the clock,
-    /// and whole seconds, because filesystems that make times up, or take them from an image, give such.
+    /// Describes a file as it was scanned; for `horizon` see [`is_evidence`].
     pub fn new(path: &[u8], row: &SourceRow, horizon: i64) -> Self {
         let size = row.size;
-        if row.ctime >= horizon || row.ctime % NANO == 0 {
+        if !is_evidence(row.ctime, horizon) {
             return Self {
                 identity: UNKNOWN,
                 size,
@@ -285,7 +276,7 @@ mod tests {
         let identity = |ctime| TraceFile::new(b"path", &row(ctime), 100).identity;
         assert_ne!(identity(99), UNKNOWN);
         assert_ne!(identity(99), identity(98));
-        for unknown in [100, 101, 0, -NANO] {
+        for unknown in [100, 101, 0, -1_000_000_000] {
             assert_eq!(identity(unknown), UNKNOWN);
         }
     }

@@ -43,6 +43,7 @@ fn _rust(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<reader::Reader>()?;
     module.add_class::<fuse::FuseServer>()?;
     module.add_function(wrap_pyfunction!(tree::scan_tree, module)?)?;
+    module.add_class::<tree::Look>()?;
     module.add_class::<tree::Tree>()?;
     module.add_class::<writer::StreamWriter>()?;
     Ok(())

@@ -25,21 +25,25 @@ type Rules = (
     i64,
     bool,
 );
-/// Tree, paths, sources, crossings, as `scan_tree` returns them.
+/// Tree, paths, sources, crossings, snapshot, as `scan_tree` returns them.
 type Scanned<'py> = (
     Tree,
     Bound<'py, PyBytes>,
     Bound<'py, PyBytes>,
     Vec<Bound<'py, PyBytes>>,
+    Bound<'py, PyBytes>,
 );
 
 /// Read the tree below a directory into tables.
 #[pyfunction]
+#[pyo3(signature = (root, mounts, rules, horizon=0, look=None))]
 pub(crate) fn scan_tree<'py>(
     py: Python<'py>,
     root: &[u8],
     mounts: Vec<Vec<u8>>,
     rules: Rules,
+    horizon: i64,
+    look: Option<&Bound<'py, Look>>,
 ) -> PyResult<Scanned<'py>> {
     let (exclude, keep, drop, sort, times, seconds, all_root) = rules;
     let times = match times {
@@ -61,15 +65,39 @@ pub(crate) fn scan_tree<'py>(
         all_root,
     };
     let stop = AtomicBool::new(false);
+    let look = look.and_then(|look| look.get().0.as_ref());
     let scanned = interruptible(py, &stop, || {
-        puzzlefs_engine::scan(root, &mounts, &rules, &stop)
+        puzzlefs_engine::scan(root, &mounts, &rules, horizon, look, &stop)
     })?;
     let crossings = scanned.crossings.iter();
     let crossings = crossings.map(|path| PyBytes::new(py, path)).collect();
     let paths = PyBytes::new(py, &scanned.paths);
     std::mem::drop(scanned.paths);
     let sources = packed(py, &scanned.sources)?;
-    Ok((Tree::new_from(scanned.tree), paths, sources, crossings))
+    let snapshot = PyBytes::new(py, &scanned.snapshot);
+    let tree = Tree::new_from(scanned.tree);
+    Ok((tree, paths, sources, crossings, snapshot))
+}
+
+/// What became of the inodes that a snapshot of a tree tells.
+#[pyclass(frozen, module = "puzzlefs._rust")]
+pub(crate) struct Look(Option<puzzlefs_engine::Look>);
+
+#[pymethods]
+impl Look {
+    #[new]
+    fn new(py: Python<'_>, root: &[u8], snapshot: &[u8]) -> PyResult<Self> {
+        let stop = AtomicBool::new(false);
+        let look = || puzzlefs_engine::Look::new(root, snapshot, &stop);
+        interruptible(py, &stop, look).map(Self)
+    }
+
+    /// Whether all is as it was, and there is nothing else.
+    #[getter]
+    fn is_unchanged(&self) -> bool {
+        let look = self.0.as_ref();
+        look.is_some_and(puzzlefs_engine::Look::is_unchanged)
+    }
 }
 
 /// A directory tree in tables, on its way into an image.
