@@ -8,7 +8,7 @@ from enum import StrEnum
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
-from puzzlefs import build_cache, constants, rootfs
+from puzzlefs import allocator, build_cache, constants, rootfs
 from puzzlefs._native import native
 from puzzlefs.build_cache import BuildCache
 from puzzlefs.durability import Durability
@@ -184,6 +184,7 @@ class Build:
         _check_places(self.rootfs, self.name.directory)
         horizon = self.memory.horizon if self.memory else build_cache.horizon()
         files = self.read()
+        allocator.give_back(self.inodes)
         store = Store.create(self.name.directory)
         base = self.open_base()
         with store.unfinished() as unfinished:
@@ -194,6 +195,7 @@ class Build:
             # Both are long, and of no more use when most memory is needed.
             del files
             stream = stream._replace(trace=b"")
+            allocator.give_back(self.inodes)
             blob = self.encode(stream, base)
             layers = self.layers(blob, stream, base)
             manifest, config = self.documents(layers, base)

@@ -72,9 +72,11 @@ def arrange(order: Order, first: Sequence[bytes], root: bytes, paths: bytes, sou
     packs of others as they are. None where the order is that of the tree. Raises `SourceError` where what
     the tree tells of packages cannot be read.
     """
+    owners = Owners(root) if order is Order.PACKAGE else None
+    if not first and (owners is None or not owners.may_own(paths)):
+        return None
     names = paths.split(b"\0")[:-1]
     ranks = {path: rank for rank, path in reversed([*enumerate(first)])}
-    owners = Owners(root) if order is Order.PACKAGE else None
     keys = [_key(name, ranks, owners) for name in names]
     if not first and len(set(keys)) <= 1:
         return None

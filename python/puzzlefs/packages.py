@@ -28,6 +28,10 @@ class Owners:
         for package, path in _files(root):
             self._owners.setdefault(path, package)
 
+    def may_own(self, paths: bytes) -> bool:
+        """Whether any of these paths, each with a zero byte after it, may belong to a package."""
+        return bool(self._owners) or _DPKG in paths
+
     def of(self, path: bytes) -> bytes:
         """Return the package of a file, given by its path from the root; empty for none."""
         directory, _, name = path.rpartition(b"/")

@@ -3,7 +3,6 @@
 //! Which object goes where follows from the order of allocation, which is the order of the
 //! statements below, and from the allocator (`segments.rs`).
 
-use alloc::vec;
 use alloc::vec::Vec;
 
 use crate::digest::Digest;
@@ -26,6 +25,9 @@ const ADDITIONAL: Shape = Shape(0, 2);
 const XATTR: Shape = Shape(0, 2);
 const VERITY: Shape = Shape(0, 2);
 
+/// Inodes whose memory is given back together.
+const FREED_AT_ONCE: usize = 1 << 16;
+
 const OUTSIDE_TABLE: Error = Error::Contradiction("an inode selects rows outside its table");
 const OUTSIDE_HEAP: Error = Error::Contradiction("a record points outside the heap");
 const OUTSIDE_DIGESTS: Error =
@@ -40,24 +42,30 @@ impl Encoded {
         self.0.size()
     }
 
-    /// Writes the blob into as many bytes, all 0; its parts are freed on the way.
-    pub fn write(self, blob: &mut [u8]) {
-        self.0.write(blob);
+    /// Gives the blob piece by piece to `take`, whose error ends it; each piece is freed once it is taken.
+    pub fn write<E>(
+        self,
+        take: impl FnMut(&[u8]) -> core::result::Result<(), E>,
+    ) -> core::result::Result<(), E> {
+        self.0.write(take)
     }
 }
 
 /// Returns the rootfs blob for tables as [`crate::decode::decode`] gives them.
 pub fn encode(tables: &Tables) -> Result<Vec<u8>> {
-    let encoded = encode_parts(tables)?;
-    let mut blob = vec![0; encoded.size()];
-    encoded.write(&mut blob);
+    let encoded = encode_parts(tables.clone())?;
+    let mut blob = Vec::with_capacity(encoded.size());
+    encoded.write(|piece| {
+        blob.extend_from_slice(piece);
+        Result::Ok(())
+    })?;
     Ok(blob)
 }
 
 /// Returns what [`encode`] does in parts, for a caller that has little memory or its own place for the blob.
 ///
-/// A layer whose times are all zero gets the original's size of inodes.
-pub fn encode_parts(tables: &Tables) -> Result<Encoded> {
+/// A layer whose times are all zero gets the original's size of inodes. Inodes are freed on the way.
+pub fn encode_parts(tables: Tables) -> Result<Encoded> {
     for vector in &tables.vectors {
         check_vector(vector, tables.digests.len())?;
     }
@@ -65,9 +73,10 @@ pub fn encode_parts(tables: &Tables) -> Result<Encoded> {
     let rootfs = segments.structure(root, ROOTFS)?;
     segments.put(rootfs, 0, &MANIFEST_VERSION.to_le_bytes());
     let first = segments.list(rootfs.plus(1), tables.vectors.len(), INODE_VECTOR)?;
-    for (row, vector) in tables.vectors.iter().enumerate() {
-        let mut encoder = VectorEncoder::new(&mut segments, &tables.digests, vector);
-        encoder.write(first.plus(row * INODE_VECTOR.words()))?;
+    for (row, mut vector) in tables.vectors.into_iter().enumerate() {
+        let inodes = core::mem::take(&mut vector.inodes);
+        let mut encoder = VectorEncoder::new(&mut segments, &tables.digests, &vector, &inodes);
+        encoder.write(first.plus(row * INODE_VECTOR.words()), inodes)?;
     }
     let first = segments.list(rootfs.plus(2), tables.verity.len(), VERITY)?;
     for (row, entry) in tables.verity.iter().enumerate() {
@@ -146,15 +155,20 @@ fn kind_of(inode: &InodeRow) -> Result<Kind> {
 struct VectorEncoder<'a> {
     segments: &'a mut Segments,
     digests: &'a [Digest],
+    /// Without its inodes.
     vector: &'a Vector,
     shape: Shape,
     timed: bool,
 }
 
 impl<'a> VectorEncoder<'a> {
-    fn new(segments: &'a mut Segments, digests: &'a [Digest], vector: &'a Vector) -> Self {
-        let timed = vector
-            .inodes
+    fn new(
+        segments: &'a mut Segments,
+        digests: &'a [Digest],
+        vector: &'a Vector,
+        inodes: &[InodeRow],
+    ) -> Self {
+        let timed = inodes
             .iter()
             .any(|inode| inode.mtime_sec != 0 || inode.mtime_nsec != 0);
         let shape = if timed { INODE_WITH_TIME } else { INODE_PLAIN };
@@ -167,12 +181,16 @@ impl<'a> VectorEncoder<'a> {
         }
     }
 
-    fn write(&mut self, place: Place) -> Result<()> {
-        let first = self
-            .segments
-            .list(place, self.vector.inodes.len(), self.shape)?;
-        for (row, inode) in self.vector.inodes.iter().enumerate() {
-            self.inode(first.plus(row * self.shape.words()), inode)?;
+    fn write(&mut self, place: Place, mut inodes: Vec<InodeRow>) -> Result<()> {
+        let mut place = self.segments.list(place, inodes.len(), self.shape)?;
+        // Taken off the end, they can be freed.
+        inodes.reverse();
+        while let Some(inode) = inodes.pop() {
+            self.inode(place, &inode)?;
+            place = place.plus(self.shape.words());
+            if inodes.len().is_multiple_of(FREED_AT_ONCE) {
+                inodes.shrink_to_fit();
+            }
         }
         Ok(())
     }

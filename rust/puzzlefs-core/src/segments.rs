@@ -53,10 +53,24 @@ impl Shape {
     }
 }
 
+/// Bytes of a segment that lie together, so that none of them moves, and each is freed as soon as it is used.
+const BLOCK: usize = 1 << 20;
+
+#[derive(Default)]
 struct Segment {
+    /// What was written, [`BLOCK`] bytes in each; what a block lacks is 0.
+    blocks: Vec<Vec<u8>>,
     /// The words in use; the allocator's capacity is only a number.
-    bytes: Vec<u8>,
+    words: usize,
     capacity: usize,
+}
+
+impl Segment {
+    fn extend(&mut self, words: usize) {
+        self.words += words;
+        let blocks = (self.words * WORD).div_ceil(BLOCK);
+        self.blocks.resize_with(blocks, Vec::new);
+    }
 }
 
 /// A message being written.
@@ -83,22 +97,27 @@ impl Segments {
         self.header() + self.words * WORD
     }
 
-    /// Writes the framed message into as many bytes, all 0, and frees each segment as soon as it is there.
-    pub(crate) fn write(self, message: &mut [u8]) {
-        let (header, mut rest) = message.split_at_mut(self.header());
-        let lengths = self
-            .segments
-            .iter()
-            .map(|segment| segment.bytes.len() / WORD);
+    /// Gives the framed message piece by piece to `take`, and frees each piece as soon as it was taken.
+    pub(crate) fn write<E>(
+        self,
+        mut take: impl FnMut(&[u8]) -> core::result::Result<(), E>,
+    ) -> core::result::Result<(), E> {
+        let mut header = vec![0; self.header()];
+        let lengths = self.segments.iter().map(|segment| segment.words);
         let numbers = core::iter::once(self.segments.len() - 1).chain(lengths);
         for (place, number) in header.chunks_exact_mut(4).zip(numbers) {
             place.copy_from_slice(&(number as u32).to_le_bytes());
         }
+        take(&header)?;
         for segment in self.segments {
-            let (place, after) = rest.split_at_mut(segment.bytes.len());
-            place.copy_from_slice(&segment.bytes);
-            rest = after;
+            let mut left = segment.words * WORD;
+            for mut block in segment.blocks {
+                block.resize(left.min(BLOCK), 0);
+                take(&block)?;
+                left -= block.len();
+            }
         }
+        Ok(())
     }
 
     fn header(&self) -> usize {
@@ -131,8 +150,18 @@ impl Segments {
 
     /// Stores bytes at byte `at` of an object.
     pub(crate) fn put(&mut self, place: Place, at: usize, bytes: &[u8]) {
-        let start = place.word * WORD + at;
-        self.segments[place.segment].bytes[start..start + bytes.len()].copy_from_slice(bytes);
+        let blocks = &mut self.segments[place.segment].blocks;
+        let (mut start, mut rest) = (place.word * WORD + at, bytes);
+        while !rest.is_empty() {
+            let offset = start % BLOCK;
+            let (piece, after) = rest.split_at(rest.len().min(BLOCK - offset));
+            let (block, end) = (&mut blocks[start / BLOCK], offset + piece.len());
+            if block.len() < end {
+                block.resize(end, 0);
+            }
+            block[offset..end].copy_from_slice(piece);
+            (start, rest) = (start + piece.len(), after);
+        }
     }
 
     fn put_pointer(&mut self, place: Place, lower: u32, upper: u32) {
@@ -158,11 +187,11 @@ impl Segments {
 
     fn allocate(&mut self, segment: usize, words: usize) -> Option<Place> {
         let found = &mut self.segments[segment];
-        let word = found.bytes.len() / WORD;
+        let word = found.words;
         if words > found.capacity - word {
             return None;
         }
-        found.bytes.resize((word + words) * WORD, 0);
+        found.extend(words);
         self.words += words;
         Some(Place { segment, word })
     }
@@ -176,8 +205,12 @@ impl Segments {
         }
         let capacity = words.max(self.next_size);
         self.next_size = (self.next_size + capacity).min(SEGMENT_WORDS_LIMIT);
-        let bytes = vec![0; words * WORD];
-        self.segments.push(Segment { bytes, capacity });
+        let mut segment = Segment {
+            capacity,
+            ..Segment::default()
+        };
+        segment.extend(words);
+        self.segments.push(segment);
         self.words += words;
         Ok(Place {
             segment: self.segments.len() - 1,

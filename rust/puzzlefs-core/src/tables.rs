@@ -76,6 +76,50 @@ pub trait Record: Sized {
     }
 }
 
+/// A table whose rows are taken one at a time: a slice of records, or [`Packed`] ones.
+pub trait Rows<R>: Sync {
+    /// Returns how many there are.
+    fn count(&self) -> usize;
+
+    /// Returns a row, or `None` where there is none.
+    fn row(&self, number: usize) -> Option<R>;
+
+    /// Returns all rows in turn.
+    fn rows(&self) -> impl Iterator<Item = R> {
+        (0..self.count()).map_while(|number| self.row(number))
+    }
+}
+
+impl<R: Copy + Sync> Rows<R> for [R] {
+    fn count(&self) -> usize {
+        self.len()
+    }
+
+    fn row(&self, number: usize) -> Option<R> {
+        self.get(number).copied()
+    }
+}
+
+/// A table as its bytes, where a copy of it would be too long.
+pub struct Packed<'a>(&'a [u8]);
+
+impl<'a> Packed<'a> {
+    /// Takes the bytes, or `None` where they are not whole records.
+    pub fn new<R: Record>(bytes: &'a [u8]) -> Option<Self> {
+        bytes.len().is_multiple_of(R::SIZE).then_some(Self(bytes))
+    }
+}
+
+impl<R: Record> Rows<R> for Packed<'_> {
+    fn count(&self) -> usize {
+        self.0.len() / R::SIZE
+    }
+
+    fn row(&self, number: usize) -> Option<R> {
+        R::read(self.0.get(number.checked_mul(R::SIZE)?..)?.get(..R::SIZE)?)
+    }
+}
+
 macro_rules! record {
     ($(#[$about:meta])* $name:ident { $($(#[$doc:meta])* $field:ident: $type:ty,)* }) => {
         $(#[$about])*

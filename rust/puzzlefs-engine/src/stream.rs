@@ -1,7 +1,7 @@
 //! The files of a build as one stream of bytes, which can be read on from any position.
 
 use puzzlefs_core::Result;
-use puzzlefs_core::tables::SourceRow;
+use puzzlefs_core::tables::{Rows, SourceRow};
 
 use crate::progress::Progress;
 use crate::source::{SourceFile, SourceRoot};
@@ -17,10 +17,10 @@ pub trait Input {
 }
 
 /// Reads files one after another, each checked before and after.
-pub struct Stream<'a, P> {
+pub struct Stream<'a, P, R: ?Sized> {
     root: &'a SourceRoot,
     paths: &'a [P],
-    rows: &'a [SourceRow],
+    rows: &'a R,
     progress: &'a Progress,
     /// The file that is read, and where in the stream it starts.
     number: usize,
@@ -29,14 +29,9 @@ pub struct Stream<'a, P> {
     file: Option<SourceFile<'a>>,
 }
 
-impl<'a, P: AsRef<[u8]>> Stream<'a, P> {
+impl<'a, P: AsRef<[u8]>, R: Rows<SourceRow> + ?Sized> Stream<'a, P, R> {
     /// Begins at the first file; there are as many rows as paths.
-    pub fn new(
-        root: &'a SourceRoot,
-        paths: &'a [P],
-        rows: &'a [SourceRow],
-        progress: &'a Progress,
-    ) -> Self {
+    pub fn new(root: &'a SourceRoot, paths: &'a [P], rows: &'a R, progress: &'a Progress) -> Self {
         Self {
             root,
             paths,
@@ -59,9 +54,9 @@ impl<'a, P: AsRef<[u8]>> Stream<'a, P> {
     }
 }
 
-impl<P: AsRef<[u8]>> Input for Stream<'_, P> {
+impl<P: AsRef<[u8]>, R: Rows<SourceRow> + ?Sized> Input for Stream<'_, P, R> {
     fn is_over(&self) -> bool {
-        self.number == self.rows.len()
+        self.number == self.rows.count()
     }
 
     fn seek(&mut self, position: u64) -> Result<()> {
@@ -71,9 +66,9 @@ impl<P: AsRef<[u8]>> Input for Stream<'_, P> {
         self.file = None;
         while position < self.start {
             self.number -= 1;
-            self.start -= self.rows[self.number].size;
+            self.start -= self.rows.row(self.number).map_or(0, |row| row.size);
         }
-        while let Some(row) = self.rows.get(self.number) {
+        while let Some(row) = self.rows.row(self.number) {
             if position - self.start < row.size {
                 break;
             }
@@ -87,7 +82,7 @@ impl<P: AsRef<[u8]>> Input for Stream<'_, P> {
 
     fn read(&mut self, buffer: &mut [u8]) -> Result<usize> {
         let mut filled = 0;
-        while let Some(row) = self.rows.get(self.number) {
+        while let Some(row) = self.rows.row(self.number) {
             let left = row.size - self.offset;
             if left > 0 && filled == buffer.len() {
                 break;
@@ -96,7 +91,7 @@ impl<P: AsRef<[u8]>> Input for Stream<'_, P> {
                 Some(file) => file,
                 None => self.file.insert(self.root.file(
                     self.paths[self.number].as_ref(),
-                    *row,
+                    row,
                     self.offset,
                 )?),
             };

@@ -8,7 +8,7 @@ use std::sync::{Mutex, PoisonError};
 use std::thread;
 
 use crossbeam_channel::Receiver;
-use puzzlefs_core::tables::SourceRow;
+use puzzlefs_core::tables::{Rows, SourceRow};
 use puzzlefs_core::{Error, Result};
 
 use crate::assemble::{Stored, assemble};
@@ -91,13 +91,13 @@ impl StreamWriter {
     pub fn run(
         &self,
         paths: &[impl AsRef<[u8]>],
-        rows: &[SourceRow],
+        rows: &(impl Rows<SourceRow> + ?Sized),
         groups: &[u32],
         offered: &Offered,
         trace: &[u8],
         horizon: i64,
     ) -> Result<Stored> {
-        if paths.len() != rows.len() {
+        if paths.len() != rows.count() {
             return Err(Error::Contradiction("paths and sources differ in number"));
         }
         let options = &self.options;
@@ -110,7 +110,7 @@ impl StreamWriter {
             let plan = Plan::new(&known, &files, &groups);
             let stream = Stream::new(&root, paths, rows, &self.progress);
             let (packer, cut) = self.store(stream, plan, &known, &groups, offered, &directory);
-            assemble(packer, cut, rows.iter().map(|row| row.size))
+            assemble(packer, cut, rows.rows().map(|row| row.size))
         };
         let result = match store(Trace::read(trace, &options.form)) {
             // A blob of the earlier build is not what it was: its bytes are read from the files.
@@ -209,12 +209,12 @@ impl StreamWriter {
 }
 
 /// Returns where in the stream groups begin, given by their first files; a group without content is none.
-fn group_starts(rows: &[SourceRow], groups: &[u32]) -> Vec<u64> {
+fn group_starts(rows: &(impl Rows<SourceRow> + ?Sized), groups: &[u32]) -> Vec<u64> {
     let (mut at, mut next) = (0_u64, 0);
     let mut starts: Vec<u64> = Vec::new();
     for &first in groups {
-        let first = (first as usize).min(rows.len());
-        for row in rows.get(next..first).unwrap_or_default() {
+        let first = (first as usize).min(rows.count());
+        for row in (next..first).filter_map(|number| rows.row(number)) {
             at = at.saturating_add(row.size);
         }
         next = next.max(first);
@@ -226,9 +226,16 @@ fn group_starts(rows: &[SourceRow], groups: &[u32]) -> Vec<u64> {
 }
 
 /// Returns what a trace says of the files with content.
-fn files(paths: &[impl AsRef<[u8]>], rows: &[SourceRow], horizon: i64) -> Vec<TraceFile> {
-    let files = paths.iter().zip(rows).filter(|(_, row)| row.size > 0);
+fn files(
+    paths: &[impl AsRef<[u8]>],
+    rows: &(impl Rows<SourceRow> + ?Sized),
+    horizon: i64,
+) -> Vec<TraceFile> {
+    let files = paths
+        .iter()
+        .zip(rows.rows())
+        .filter(|(_, row)| row.size > 0);
     files
-        .map(|(path, row)| TraceFile::new(path.as_ref(), row, horizon))
+        .map(|(path, row)| TraceFile::new(path.as_ref(), &row, horizon))
         .collect()
 }

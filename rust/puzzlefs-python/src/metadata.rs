@@ -62,16 +62,15 @@ pub(crate) fn encode_rootfs<'py>(
 ) -> PyResult<Bound<'py, PyBytes>> {
     let (digests, verity) = (digests.as_bytes(), verity.as_bytes());
     let vectors: Vec<Packed<&[u8]>> = vectors.iter().map(slices).collect();
-    let encoded = detach(py, || encode_parts(&tables(digests, verity, &vectors)?))?;
+    let encoded = detach(py, || encode_parts(tables(digests, verity, &vectors)?))?;
     blob(py, encoded)
 }
 
 /// Puts a rootfs blob together where Python keeps it: it may be long.
 pub(crate) fn blob(py: Python<'_>, encoded: Encoded) -> PyResult<Bound<'_, PyBytes>> {
-    PyBytes::new_with(py, encoded.size(), |bytes| {
-        encoded.write(bytes);
-        Ok(())
-    })
+    let stream = py.import("io")?.call_method0("BytesIO")?;
+    encoded.write(|piece| stream.call_method1("write", (piece,)).map(drop))?;
+    Ok(stream.call_method0("getvalue")?.cast_into()?)
 }
 
 pub(crate) fn pack(vector: &Vector) -> Packed<Vec<u8>> {
@@ -132,4 +131,20 @@ pub(crate) fn vector(&(inodes, entries, chunks, xattrs, heap): &Packed<&[u8]>) -
 
 fn table<R: Record>(bytes: &[u8]) -> Result<Vec<R>> {
     R::unpack(bytes).ok_or(NO_WHOLE_RECORDS)
+}
+
+/// Returns a table, packed where Python keeps it: it is long.
+pub(crate) fn packed<'py, R: Record>(
+    py: Python<'py>,
+    table: &[R],
+) -> PyResult<Bound<'py, PyBytes>> {
+    PyBytes::new_with(py, table.len() * R::SIZE, |bytes| {
+        let mut row = Vec::with_capacity(R::SIZE);
+        for (place, record) in bytes.chunks_exact_mut(R::SIZE).zip(table) {
+            row.clear();
+            record.write(&mut row);
+            place.copy_from_slice(&row);
+        }
+        Ok(())
+    })
 }

@@ -3,7 +3,7 @@
 use std::sync::atomic::AtomicBool;
 
 use puzzlefs_core::encode::encode_parts;
-use puzzlefs_core::tables::{ChunkRow, Record};
+use puzzlefs_core::tables::{ChunkRow, Record as _};
 use puzzlefs_core::{Result, tree};
 use puzzlefs_engine::{ScanRules, Times};
 use pyo3::exceptions::{PyRuntimeError, PyValueError};
@@ -73,7 +73,7 @@ pub(crate) fn scan_tree<'py>(
     let crossings = crossings.map(|path| PyBytes::new(py, path)).collect();
     let paths = PyBytes::new(py, &scanned.paths);
     std::mem::drop(scanned.paths);
-    let sources = packed(py, &scanned.sources)?;
+    let sources = metadata::packed(py, &scanned.sources)?;
     let snapshot = PyBytes::new(py, &scanned.snapshot);
     let tree = Tree::new_from(scanned.tree);
     Ok((tree, paths, sources, crossings, snapshot))
@@ -164,7 +164,7 @@ impl Tree {
             if tree.inode_count() > 0 {
                 tables.vectors.insert(0, tree.into_vector());
             }
-            encode_parts(&tables)
+            encode_parts(tables)
         })?;
         metadata::blob(py, encoded)
     }
@@ -174,19 +174,6 @@ impl Tree {
     fn new_from(tree: tree::Tree) -> Self {
         Self(Some(tree))
     }
-}
-
-/// Returns a table, packed where Python keeps it: it is long.
-fn packed<'py, R: Record>(py: Python<'py>, table: &[R]) -> PyResult<Bound<'py, PyBytes>> {
-    PyBytes::new_with(py, table.len() * R::SIZE, |bytes| {
-        let mut row = Vec::with_capacity(R::SIZE);
-        for (place, record) in bytes.chunks_exact_mut(R::SIZE).zip(table) {
-            row.clear();
-            record.write(&mut row);
-            place.copy_from_slice(&row);
-        }
-        Ok(())
-    })
 }
 
 fn ended() -> PyErr {

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use puzzlefs_core::limits::{PACK_SIZE_MAX, PACK_SIZE_MIN};
 use puzzlefs_core::pack::PackRule;
-use puzzlefs_core::tables::{BlobRow, ChunkRow, ContentRow, Record as _, SourceRow};
+use puzzlefs_core::tables::{BlobRow, ContentRow, Packed, Record as _, Rows, SourceRow};
 use puzzlefs_engine::{Compression, Form, Offered, Stored, WriterOptions};
 use pyo3::exceptions::{PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
@@ -16,6 +16,7 @@ use crate::codec::checked_frame_size;
 use crate::descriptor::borrow;
 use crate::detach::detach;
 use crate::error::raise;
+use crate::metadata::packed;
 
 /// (blobs, chunks, counts, stream, trace) as `run` returns them.
 type Tables<'py> = (
@@ -92,30 +93,29 @@ impl StreamWriter {
         let groups = split_numbers(groups.as_deref().unwrap_or(b""))?;
         let offered = read_offered(py, offered.as_ref())?;
         let (paths, rows) = split_paths(&paths)
-            .zip(SourceRow::unpack(&sources))
-            .filter(|(paths, rows)| rows.len() == paths.len())
+            .zip(Packed::new::<SourceRow>(&sources))
+            .filter(|(paths, rows)| Rows::<SourceRow>::count(rows) == paths.len())
             .ok_or_else(|| PyValueError::new_err("as many paths as source rows are needed"))?;
-        let tables = detach(py, || {
-            self.engine
-                .run(
-                    &paths,
-                    &rows,
-                    &groups,
-                    &offered,
-                    trace.as_deref().unwrap_or(b""),
-                    horizon,
-                )
-                .map(pack)
+        // Whatever was made for the run is gone before the answer is made.
+        let stored = detach(py, move || {
+            self.engine.run(
+                &paths,
+                &rows,
+                &groups,
+                &offered,
+                trace.as_deref().unwrap_or(b""),
+                horizon,
+            )
         })?;
-        Ok(tables.map(|table| PyBytes::new(py, &table)).into())
+        to_python(py, stored)
     }
 
     /// Store files that come through a pipe: for each its size (u64) and its bytes; all ones end it.
     fn run_pipe<'py>(&self, py: Python<'py>, fd: RawFd) -> PyResult<Tables<'py>> {
         self.start()?;
         let pipe = borrow(fd)?;
-        let tables = detach(py, || self.engine.run_pipe(pipe).map(pack))?;
-        Ok(tables.map(|table| PyBytes::new(py, &table)).into())
+        let stored = detach(py, || self.engine.run_pipe(pipe))?;
+        to_python(py, stored)
     }
 
     /// Make a run, in another thread, raise `CancelledError` soon.
@@ -138,20 +138,18 @@ impl StreamWriter {
     }
 }
 
-fn pack(stored: Stored) -> [Vec<u8>; 5] {
+/// Returns the tables as Python takes them; each is freed before the next is made, for they may be long.
+fn to_python(py: Python<'_>, stored: Stored) -> PyResult<Tables<'_>> {
+    let trace = PyBytes::new(py, &stored.trace);
+    drop(stored.trace);
+    let chunks = packed(py, &stored.chunks)?;
+    drop(stored.chunks);
     let numbers = |table: &[u32]| {
-        table
-            .iter()
-            .flat_map(|number| number.to_le_bytes())
-            .collect::<Vec<u8>>()
+        let bytes = table.iter().flat_map(|number| number.to_le_bytes());
+        PyBytes::new(py, &bytes.collect::<Vec<u8>>())
     };
-    [
-        BlobRow::pack(&stored.blobs),
-        ChunkRow::pack(&stored.chunks),
-        numbers(&stored.counts),
-        numbers(&stored.stream),
-        stored.trace,
-    ]
+    let (counts, stream) = (numbers(&stored.counts), numbers(&stored.stream));
+    Ok((packed(py, &stored.blobs)?, chunks, counts, stream, trace))
 }
 
 /// Returns what other images offer, from their blobs and the chunks in these.
