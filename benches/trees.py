@@ -6,10 +6,11 @@ import os
 import random
 import shutil
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from benches.rows import KIB, MIB
+from puzzlefs.packages import Owners
 from tools.demo import copy_python, make_rootfs
 
 COPIES = 9
@@ -79,7 +80,34 @@ def regular_files(tree: Path) -> list[Path]:
 def edit(tree: Path, chance: random.Random, share: float) -> None:
     """Change one byte in the middle of a share of the files; the same edit twice undoes it."""
     files = regular_files(tree)
-    for path in chance.sample(files, round(len(files) * share)):
+    _change(chance.sample(files, round(len(files) * share)))
+
+
+def edit_packages(tree: Path, chance: random.Random, share: float) -> bool:
+    """Change one byte in the middle of each file of some packages, as many as have a share of all files.
+
+    Tells whether the tree has packages. What the system notes of them stays.
+    """
+    files = regular_files(tree)
+    owners = Owners(os.fsencode(tree))
+    packages: dict[bytes, list[Path]] = {}
+    for path in files:
+        name = path.relative_to(tree)
+        owner = owners.of(os.fsencode(name))
+        if owner and name.parts[:3] != ("var", "lib", "dpkg"):
+            packages.setdefault(owner, []).append(path)
+    names = sorted(packages)
+    chance.shuffle(names)
+    wanted = round(len(files) * share)
+    while names and wanted > 0:
+        changed = packages[names.pop()]
+        _change(changed)
+        wanted -= len(changed)
+    return bool(packages)
+
+
+def _change(files: Sequence[Path]) -> None:
+    for path in files:
         with open(path, "r+b", 0) as file:
             middle = path.stat().st_size // 2
             byte = os.pread(file.fileno(), 1, middle)
