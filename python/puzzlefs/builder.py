@@ -10,12 +10,14 @@ from typing import Any, NamedTuple
 
 from puzzlefs import allocator, build_cache, constants, rootfs
 from puzzlefs._native import native
+from puzzlefs.background import Background
 from puzzlefs.build_cache import BuildCache
 from puzzlefs.durability import Durability
 from puzzlefs.errors import UsageError
 from puzzlefs.names import ImageName, check_tag, is_digest
 from puzzlefs.oci import EMPTY_CONFIG, EMPTY_DESCRIPTOR, Descriptor, Manifest, Platform, canonical
 from puzzlefs.order import Arrangement, Order, arrange
+from puzzlefs.packages import Owners
 from puzzlefs.recall import Memory, Request
 from puzzlefs.records import Times
 from puzzlefs.rootfs import Base
@@ -183,13 +185,16 @@ class Build:
         """Build the image."""
         _check_places(self.rootfs, self.name.directory)
         horizon = self.memory.horizon if self.memory else build_cache.horizon()
+        # Mostly Python's work, while the backend reads the tree.
+        owners = Background(self.read_owners)
         files = self.read()
         allocator.give_back(self.inodes)
         store = Store.create(self.name.directory)
         base = self.open_base()
         with store.unfinished() as unfinished:
             others = self.open_others()
-            stream = self.store_stream(store, unfinished, files, horizon, self.offered(base, others))
+            arrangement = self.arrangement(files, owners.result())
+            stream = self.store_stream(store, unfinished, files, arrangement, horizon, self.offered(base, others))
             new_bytes = self.bring(store, unfinished, stream, others)
             self.keep(stream.trace)
             # Both are long, and of no more use when most memory is needed.
@@ -268,7 +273,13 @@ class Build:
         return bring(store, unfinished, stream.blobs, others, sync=self.sync)
 
     def store_stream(
-        self, store: Store, unfinished: str, files: Files, horizon: int, offered: tuple[bytes, bytes] | None = None
+        self,
+        store: Store,
+        unfinished: str,
+        files: Files,
+        arrangement: Arrangement | None,
+        horizon: int,
+        offered: tuple[bytes, bytes] | None = None,
     ) -> Stream:
         writer = stream_writer(
             os.path.realpath(os.fsencode(self.rootfs)),
@@ -278,17 +289,21 @@ class Build:
             jobs=self.options.jobs,
             sync=self.sync,
         )
-        arrangement = self.arrangement(files)
         trace = self.cache.load() if self.cache else b""
         return store_stream(writer, files.paths, files.sources, self.progress, trace, horizon, arrangement, offered)
 
-    def arrangement(self, files: Files) -> Arrangement | None:
+    def read_owners(self) -> Owners | None:
+        """Return which package the tree's files belong to, where the order of the stream depends on it."""
+        order = self.options.order or (Order.PACKAGE if self.form.pack_size else Order.PATH)
+        if self.upstream or order is Order.PATH:
+            return None
+        return Owners(os.path.realpath(os.fsencode(self.rootfs)))
+
+    def arrangement(self, files: Files, owners: Owners | None) -> Arrangement | None:
         """Return the order of the stream; the original's is always that of the tree."""
         if self.upstream:
             return None
-        order = self.options.order or (Order.PACKAGE if self.form.pack_size else Order.PATH)
-        root = os.path.realpath(os.fsencode(self.rootfs))
-        return arrange(order, self.options.first, root, files.paths, files.sources)
+        return arrange(owners, self.options.first, files.paths, files.sources)
 
     def keep(self, trace: bytes) -> None:
         """Keep the stream's trace; a build is no worse for a cache that cannot be written."""

@@ -7,14 +7,19 @@ that a reader sees, do not depend on it.
 from __future__ import annotations
 
 from array import array
-from collections.abc import Callable, Container, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from enum import StrEnum
-from itertools import accumulate, groupby
+from itertools import accumulate, chain, pairwise
+from struct import Struct
 from typing import NamedTuple
 
 from puzzlefs.constants import GROUP_SIZE_MIN
 from puzzlefs.packages import Owners
 from puzzlefs.records import CHUNK, SOURCE
+
+# A row as it is, and its first field, the size of the file.
+_SOURCE = Struct(f"{SOURCE.size}s")
+_SIZE = Struct(f"<Q{SOURCE.size - 8}x")
 
 
 class Order(StrEnum):
@@ -37,11 +42,12 @@ class Arrangement(NamedTuple):
     def paths(self, paths: bytes) -> bytes:
         """Return zero-terminated paths of the tree's files in stream order."""
         every = paths.split(b"\0")
-        return b"".join(every[number] + b"\0" for number in self.files)
+        return b"\0".join([*map(every.__getitem__, self.files), b""])
 
     def sources(self, sources: bytes) -> bytes:
         """Return `records.SOURCE` rows of the tree's files in stream order."""
-        return b"".join(sources[number * SOURCE.size : (number + 1) * SOURCE.size] for number in self.files)
+        every = [*_SOURCE.iter_unpack(sources)]
+        return b"".join(chain.from_iterable(map(every.__getitem__, self.files)))
 
     def restored(self, chunks: bytes, counts: bytes) -> tuple[bytes, bytes]:
         """Return the `records.CHUNK` rows and the counts of files in stream order in the order of the tree."""
@@ -50,55 +56,55 @@ class Arrangement(NamedTuple):
         places = array("I", bytes(counts))
         for place, number in enumerate(self.files):
             places[number] = place
-        rows = (chunks[ends[place] * CHUNK.size : ends[place + 1] * CHUNK.size] for place in places)
-        return b"".join(rows), array("I", (found[place] for place in places)).tobytes()
+        rows = [chunks[start * CHUNK.size : end * CHUNK.size] for start, end in pairwise(ends)]
+        return b"".join(map(rows.__getitem__, places)), array("I", map(found.__getitem__, places)).tobytes()
 
 
-class _Key(NamedTuple):
-    """What files lie together by: those read first, then packages by name, then files of none."""
-
-    is_later: bool
-    has_no_owner: bool = False
-    owner: bytes = b""
+def content_size(sources: bytes) -> int:
+    """Return the bytes in all files of `records.SOURCE` rows."""
+    return sum(size for (size,) in _SIZE.iter_unpack(sources))
 
 
-def arrange(order: Order, first: Sequence[bytes], root: bytes, paths: bytes, sources: bytes) -> Arrangement | None:
-    """Arrange the files of the tree below `root`, given as `StreamWriter.run` takes them.
+def arrange(owners: Owners | None, first: Sequence[bytes], paths: bytes, sources: bytes) -> Arrangement | None:
+    """Arrange the files of a tree, given as `StreamWriter.run` takes them.
 
-    first  paths of files that come first, in this order: those that a program reads when it starts
+    owners  None to keep the order of the tree, but for `first`
+    first   paths of files that come first, in this order: those that a program reads when it starts
 
     The files of `first`, and each package of at least `GROUP_SIZE_MIN` bytes, are groups of their own; smaller
     packages are groups with their neighbours. That rule looks no further, so a changed package leaves the
-    packs of others as they are. None where the order is that of the tree. Raises `SourceError` where what
-    the tree tells of packages cannot be read.
+    packs of others as they are. None where the order is that of the tree.
     """
-    owners = Owners(root) if order is Order.PACKAGE else None
     if not first and (owners is None or not owners.may_own(paths)):
         return None
     names = paths.split(b"\0")[:-1]
-    ranks = {path: rank for rank, path in reversed([*enumerate(first)])}
-    keys = [_key(name, ranks, owners) for name in names]
-    if not first and len(set(keys)) <= 1:
+    sizes = [size for (size,) in _SIZE.iter_unpack(sources)]
+    early = _early(names, first)
+    packages: dict[bytes, list[int]] = {}
+    for number, name in enumerate(names):
+        if number not in early:
+            packages.setdefault(owners.of(name) if owners else b"", []).append(number)
+    if not first and len(packages) <= 1:
         return None
-    sizes = [row[0] for row in SOURCE.iter_unpack(sources)]
-    places = [ranks.get(name, number) for number, name in enumerate(names)]
-    files = array("I", sorted(range(len(names)), key=lambda number: (keys[number], places[number])))
-    return Arrangement(files, array("I", _group_starts(files, keys.__getitem__, sizes)))
+    rest = packages.pop(b"", [])
+    others = [*(packages[owner] for owner in sorted(packages)), rest]
+    large = [sum(sizes[number] for number in numbers) >= GROUP_SIZE_MIN for numbers in others]
+    runs = [run for run in [([*early], True), *zip(others, large, strict=True)] if run[0]]
+    return Arrangement(array("I", chain.from_iterable(run[0] for run in runs)), array("I", _group_starts(runs)))
 
 
-def _key(name: bytes, ranks: Container[bytes], owners: Owners | None) -> _Key:
-    if name in ranks:
-        return _Key(is_later=False)
-    owner = owners.of(name) if owners else b""
-    return _Key(True, not owner, owner)
+def _early(names: Sequence[bytes], first: Sequence[bytes]) -> dict[int, None]:
+    """Return the numbers of the files that come first, in their order."""
+    if not first:
+        return {}
+    numbers = {name: number for number, name in enumerate(names)}
+    return {numbers[path]: None for path in first if path in numbers}
 
 
-def _group_starts(files: Sequence[int], key: Callable[[int], _Key], sizes: Sequence[int]) -> Iterator[int]:
-    """Yield where a group begins that is read first or large, and where one has ended."""
-    place, after_large = 0, False
-    for known, run in groupby(files, key):
-        numbers = list(run)
-        is_large = not known.is_later or sum(sizes[number] for number in numbers) >= GROUP_SIZE_MIN
-        if place and (is_large or after_large):
+def _group_starts(runs: Sequence[tuple[Sequence[int], bool]]) -> Iterator[int]:
+    """Yield where a group begins that is one by itself, and where one has ended."""
+    place, after = 0, False
+    for numbers, is_group in runs:
+        if place and (is_group or after):
             yield place
-        place, after_large = place + len(numbers), is_large
+        place, after = place + len(numbers), is_group

@@ -14,6 +14,7 @@ from puzzlefs.errors import SourceError
 
 _DPKG = b"var/lib/dpkg/info"
 _APK = (b"lib/apk/db", b"usr/lib/apk/db")
+_READ_LIMIT = 1 << 20
 
 
 class Owners:
@@ -25,8 +26,9 @@ class Owners:
 
     def __init__(self, root: bytes) -> None:
         self._owners: dict[bytes, bytes] = {}
-        for package, path in _files(root):
-            self._owners.setdefault(path, package)
+        # Of several packages with a path the first has it.
+        for package, paths in reversed([*_files(root)]):
+            self._owners.update(dict.fromkeys(paths, package))
 
     def may_own(self, paths: bytes) -> bool:
         """Whether any of these paths, each with a zero byte after it, may belong to a package."""
@@ -34,34 +36,32 @@ class Owners:
 
     def of(self, path: bytes) -> bytes:
         """Return the package of a file, given by its path from the root; empty for none."""
-        directory, _, name = path.rpartition(b"/")
-        if directory == _DPKG:
+        if path.startswith(_DPKG + b"/") and b"/" not in (name := path[len(_DPKG) + 1 :]):
             return name.rpartition(b".")[0]
-        owner = self._owners.get(path, b"")
+        owner = self._owners.get(path)
         # Where /bin and /lib are links into /usr, packages may name their files by either path.
         return owner or self._owners.get(path.removeprefix(b"usr/"), b"")
 
 
 def fingerprint(root: bytes) -> bytes:
     """Return a digest of all that the databases of the tree tell. Raises `SourceError`."""
-    return native.hash_bytes(b"".join(package + b"\0" + path + b"\0" for package, path in _files(root)))[0]
+    told = (package + b"\0" + path + b"\0" for package, paths in _files(root) for path in paths)
+    return native.hash_bytes(b"".join(told))[0]
 
 
-def _files(root: bytes) -> Iterator[tuple[bytes, bytes]]:
+def _files(root: bytes) -> Iterator[tuple[bytes, list[bytes]]]:
+    """Yield packages with paths of theirs, those of each database by name or in its order."""
     return chain(_dpkg_files(root), *(_apk_files(root, place) for place in _APK))
 
 
-def _dpkg_files(root: bytes) -> Iterator[tuple[bytes, bytes]]:
-    """Yield each package with each of its paths, packages by name."""
+def _dpkg_files(root: bytes) -> Iterator[tuple[bytes, list[bytes]]]:
     with _directory(root, _DPKG) as directory:
         for name in sorted(directory.names()):
             if name.endswith(b".list"):
-                package = name.removesuffix(b".list")
-                for line in directory.content(name).split(b"\n"):
-                    yield package, line[1:]
+                yield name.removesuffix(b".list"), [line[1:] for line in directory.content(name).split(b"\n")]
 
 
-def _apk_files(root: bytes, database: bytes) -> Iterator[tuple[bytes, bytes]]:
+def _apk_files(root: bytes, database: bytes) -> Iterator[tuple[bytes, list[bytes]]]:
     package = place = b""
     with _directory(root, database) as directory:
         lines = directory.content(b"installed").split(b"\n")
@@ -72,7 +72,7 @@ def _apk_files(root: bytes, database: bytes) -> Iterator[tuple[bytes, bytes]]:
         elif key == b"F:":
             place = value
         elif key == b"R:":
-            yield package, place + b"/" + value if place else value
+            yield package, [place + b"/" + value if place else value]
 
 
 class _Directory:
@@ -97,14 +97,19 @@ class _Directory:
             if found is None:
                 return b""
             try:
-                return _read(found) if stat.S_ISREG(os.fstat(found).st_mode) else b""
+                status = os.fstat(found)
+                return _read(found, status.st_size) if stat.S_ISREG(status.st_mode) else b""
             finally:
                 os.close(found)
 
 
-def _read(descriptor: int) -> bytes:
-    with open(descriptor, "rb", closefd=False) as file:
-        return file.read()
+def _read(descriptor: int, size: int) -> bytes:
+    """Return all that can be read; `size` is how much that will be."""
+    pieces = []
+    while piece := os.read(descriptor, min(size, _READ_LIMIT) + 1):
+        pieces.append(piece)
+        size -= min(size, len(piece))
+    return b"".join(pieces)
 
 
 @contextmanager

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from puzzlefs import constants, records
 from puzzlefs._native import StreamWriter, native
-from puzzlefs.order import Arrangement
+from puzzlefs.order import Arrangement, content_size
 from puzzlefs.rows import BlobRecord
 
 NO_COMPRESSION, UPSTREAM_COMPRESSION, FRAME_COMPRESSION = 0, 1, 2
@@ -83,7 +83,7 @@ def store_stream(
     if arrangement:
         paths, sources = arrangement.paths(paths), arrangement.sources(sources)
         groups = arrangement.groups.tobytes()
-    total = sum(row[0] for row in records.SOURCE.iter_unpack(sources))
+    total = content_size(sources)
     blobs, chunks, counts, order, left = _watch(
         writer,
         lambda: writer.run(paths, sources, trace, horizon, groups, offered),

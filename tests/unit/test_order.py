@@ -41,7 +41,8 @@ def arranged(
 ) -> Arrangement | None:
     paths = b"".join(os.fsencode(name) + b"\0" for name in sizes)
     sources = b"".join(SOURCE.pack(size, 0, 0, 0, 0) for size in sizes.values())
-    return arrange(order, first, os.fsencode(root), paths, sources)
+    owners = Owners(os.fsencode(root)) if order is Order.PACKAGE else None
+    return arrange(owners, first, paths, sources)
 
 
 def test_files_of_a_package_stand_together_and_those_of_none_last(debian: Path) -> None:
