@@ -6,7 +6,7 @@ import os
 import signal
 import threading
 from collections.abc import Awaitable, Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
@@ -15,13 +15,13 @@ import trio
 
 from puzzlefs import mountinfo
 from puzzlefs._native import Index, Reader
-from puzzlefs.errors import MountError, shown
+from puzzlefs.errors import MountError, UnsupportedError, shown
 from puzzlefs.fuse import Operations
 from puzzlefs.kernel_mount import raise_read_ahead
 from puzzlefs.mount import MOUNTED, Request
 from puzzlefs.mountinfo import Mount
 from puzzlefs.notice import tell_service_manager, try_say
-from puzzlefs.unmount import detach
+from puzzlefs.unmount import take_off
 from puzzlefs.vfs import Filesystem
 
 _PAUSE = 0.05
@@ -64,10 +64,12 @@ class Session:
             # By the path: what is there may be another's mount once this one has left it.
             pyfuse3.close(unmount=self._is_mounted)
 
-    def leave(self, mountpoint: str) -> None:
-        """Take the mount out of the tree. It ends when its last user leaves it."""
-        self._is_mounted = False
-        detach(mountpoint)
+    def leave(self, mountpoint: str) -> bool:
+        """Take the mount out of the tree; return whether it left. It ends when its last user leaves it."""
+        with suppress(MountError, UnsupportedError):
+            take_off(mountpoint, lazy=True)
+            self._is_mounted = False
+        return not self._is_mounted
 
     async def _run(self, beside: Callable[[], Awaitable[None]]) -> None:
         async with trio.open_nursery() as nursery:
@@ -135,8 +137,8 @@ class _Companion:
     async def _until_unused(self, mount: Mount) -> None:
         """Let who uses the mount go on for a while. The server ends when nobody does, and this with it."""
         topmost = await trio.to_thread.run_sync(mountinfo.topmost, self._request.mountpoint)
-        if topmost is not None and topmost.device == mount.device:
-            await trio.to_thread.run_sync(self._session.leave, self._request.mountpoint)
+        is_ours = topmost is not None and topmost.device == mount.device
+        if is_ours and await trio.to_thread.run_sync(self._session.leave, self._request.mountpoint):
             await trio.sleep(_PATIENCE)
 
     async def _begin(self, mount: Mount | None) -> None:
