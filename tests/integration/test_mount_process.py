@@ -19,6 +19,7 @@ from puzzlefs.errors import MountError, UsageError
 from puzzlefs.image import Image
 from puzzlefs.mount import DAEMON, mount
 from puzzlefs.unmount import unmount
+from tests.conftest import Backends
 from tests.images import craft, directory, file_of
 from tests.mounts import mounted, requires_fuse, run_as_nobody
 from tests.support import requires_root
@@ -312,3 +313,28 @@ def test_without_privilege(image: str, tmp_path: Path) -> None:
     place.mkdir()
     finished = run_as_nobody(tmp_path, ROOTLESS, image, place)
     assert finished.stdout == "done\n", finished.stderr
+
+
+LIGHTLY = """
+import sys
+from puzzlefs import kernel_mount
+from puzzlefs._native import load
+from puzzlefs.errors import MountError
+server = load("rust").FuseServer
+try:
+    kernel_mount.mount(server, "name", "/")
+except MountError as error:
+    print(error)
+print(kernel_mount.mount(server, "name", sys.argv[2]) > 2)
+print({"enum", "selectors", "shutil", "socket", "subprocess"} & sys.modules.keys())
+"""
+
+
+def test_without_privilege_it_is_as_light(image: str, backends: Backends, tmp_path: Path) -> None:
+    """What fusermount3 refuses is told, what it mounts is taken, and no module is loaded that root's mount is without."""
+    place = tmp_path / "home"
+    place.mkdir()
+    finished = run_as_nobody(tmp_path, LIGHTLY, image, place)
+    said = finished.stdout.splitlines()
+    assert said[1:] == ["True", "set()"], finished.stderr
+    assert said[0].startswith("/: ") and "fusermount3: " in said[0]
