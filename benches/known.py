@@ -20,7 +20,7 @@ PYTHON = process.ROOT / "python"
 
 class Ours(Peer):
     name, title = "ours", "PuzzleFS"
-    incremental = ours = True
+    incremental = ours = for_users = True
     # What the installed script `puzzlefs` does.
     command: tuple[str, ...] = (sys.executable, "-c", "import sys; from puzzlefs.cli import main; sys.exit(main())")
     backend = "rust"
@@ -51,7 +51,7 @@ class Pure(Ours):
 
 class Original(Ours):
     name, title = "original", "the original"
-    ours = False
+    ours = for_users = False
 
     def __init__(self) -> None:
         self.command = (os.environ.get("PUZZLEFS_ORIGINAL", ""),)
@@ -86,6 +86,7 @@ class Original(Ours):
 
 class Squashfuse(Peer):
     name, title = "squashfuse", "squashfuse_ll"
+    for_users = True
     programs: tuple[str, ...] = ("mksquashfs", "squashfuse_ll")
     builds = extracts = False
 
@@ -110,6 +111,7 @@ class KernelSquashfs(Squashfuse):
     name, title = "squashfs", "kernel squashfs"
     programs = ("mksquashfs", "unsquashfs", "mount")
     builds = extracts = True
+    for_users = False
 
     def version(self) -> str:
         return first_line("mksquashfs", "-version")

@@ -6,7 +6,8 @@ import contextlib
 import os
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 from benches.peer import Peer
@@ -14,7 +15,12 @@ from benches.process import CommandError, reap, settle
 
 
 @contextlib.contextmanager
-def mounted(peer: Peer, place: Path) -> Iterator[tuple[Path, float]]:
+def mounted(
+    peer: Peer,
+    place: Path,
+    mount: Callable[[Peer, Path, Path], AbstractContextManager[None]] = lambda peer, *where: peer.mounting(*where),
+    listing: Callable[[Path], object] = os.listdir,
+) -> Iterator[tuple[Path, float]]:
     """Mount a peer's image; yield the mountpoint and the seconds from the start to its first listing.
 
     Afterwards the mount, its loop device and its processes are gone, whatever happened.
@@ -24,8 +30,8 @@ def mounted(peer: Peer, place: Path) -> Iterator[tuple[Path, float]]:
     settle()
     try:
         start = time.perf_counter()
-        with peer.mounting(place, mountpoint):
-            os.listdir(mountpoint)
+        with mount(peer, place, mountpoint):
+            listing(mountpoint)
             seconds = time.perf_counter() - start
             if os.fspath(mountpoint) not in mountpoints():
                 raise CommandError(f"{peer.name}: nothing is mounted")

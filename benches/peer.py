@@ -30,6 +30,8 @@ class Peer:
     extracts = True
     raw = True
     ours = False
+    # Whether an ordinary user mounts by the same command, through fusermount3.
+    for_users = False
 
     def missing(self) -> str | None:
         """Return why it cannot be measured here, or None."""

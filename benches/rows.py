@@ -89,6 +89,13 @@ WALK = (
         (at_least(4, "original"), at_least(1 / 1.2, "squashfs")),
     ),
 )
+USER = (
+    Row("user-mount", "mount to first listing, ordinary user", "≤ 30 ms", (Limit(at_most=0.030),)),
+    *(
+        Row(f"user-{name}", f"{title}, ordinary user", "≤ 1.2x root's", (Limit(1 / 1.2, ("ours",), name, "root's"),))
+        for name, title in (("find", "`find -ls`"), ("tar", "tar of everything"))
+    ),
+)
 READ = (
     Row(
         "tar",
@@ -133,7 +140,7 @@ def _of_raw(row: Row) -> Row:
 
 
 SECTIONS: dict[str, tuple[Row, ...]] = {
-    "Compressed images": (*BUILD, *WALK, *READ, *RANDOM, *CHROOT, *EXTRACT, *FIO),
+    "Compressed images": (*BUILD, *WALK, *READ, *RANDOM, *CHROOT, *USER, *EXTRACT, *FIO),
     "Images without compression": (*BUILD_RAW, *of_raw((*WALK, *READ, *RANDOM))),
     "Engine": ENGINE,
 }

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-from benches import rows, trees
+from benches import rows, trees, user
 from benches.mounts import mounted
 from benches.peer import Peer
 from benches.process import CommandError, measured, settle
@@ -169,6 +169,7 @@ SCENARIOS = (
     Scenario(rows.READ, read, mounts),
     Scenario(rows.RANDOM, read_random, mounts),
     Scenario(rows.CHROOT, chroot, mounts),
+    Scenario(rows.USER, user.walk, lambda peer: peer.for_users),
     Scenario(rows.EXTRACT, extract, lambda peer: peer.extracts),
     Scenario(rows.of_raw(rows.WALK), walk, mounts_raw, raw=True),
     Scenario(rows.of_raw(rows.READ), read, mounts_raw, raw=True),
