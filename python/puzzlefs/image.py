@@ -100,18 +100,25 @@ class Image:
         """The manifest's fs-verity digest in hex: what to pin an image by."""
         return native.verity_digest(self.content).hex()
 
-    @kept
+    @property
     def rootfs(self) -> bytes:
-        """The rootfs blob, checked against its descriptor and its fs-verity annotation."""
+        """The rootfs blob, checked against its descriptor and its fs-verity annotation. It may be long: it is not kept."""
+        blob = self._read_rootfs()
+        self._check_rootfs(blob)
+        return blob
+
+    def _read_rootfs(self) -> bytes:
+        return self.store.read(self.manifest.rootfs, constants.ROOTFS_SIZE_LIMIT)
+
+    def _check_rootfs(self, blob: bytes) -> None:
         descriptor = self.manifest.rootfs
-        blob, verity = self.store.get_measured(descriptor, constants.ROOTFS_SIZE_LIMIT)
+        verity = self.store.measure(descriptor, blob)
         stated = descriptor.annotations.get(constants.ROOTFS_VERITY)
         if stated is None:
             if self.pinned:
                 raise IntegrityError(f"{self.name}: the manifest names no fs-verity digest of the rootfs blob")
         elif verity.hex() != stated:
             raise IntegrityError(f"{self.name}: the rootfs blob's fs-verity digest is not {stated}")
-        return blob
 
     @kept
     def index(self) -> Index:
@@ -123,9 +130,16 @@ class Image:
         self._loading = Background(self._load_index)
 
     def _load_index(self) -> Index:
-        if self.owners is None:
-            return native.Index(self.rootfs)
-        return native.Index(self.rootfs, self.owners.users, self.owners.groups)
+        blob = self._read_rootfs()
+        # Decoding takes any bytes; what comes of it is used only if they are the right ones.
+        check = Background(lambda: self._check_rootfs(blob))
+        try:
+            if self.owners is None:
+                return native.Index(blob)
+            return native.Index(blob, self.owners.users, self.owners.groups)
+        finally:
+            # An error of the check is told before one of what was decoded.
+            check.result()
 
     def reader(self, verify: int | None = None, cache_size: int = CACHE_SIZE) -> Reader:
         """Return a reader of file contents.

@@ -50,6 +50,8 @@ def encode_delta(tree: Tree, stream: Stream, base: Base, *, whole: bool) -> byte
     digests = DigestTable(base.digests)
     _set_chunks(tree, stream, digests)
     tree.rebase(base.image.index, whole)
+    # It is long, and of no more use when most memory is needed.
+    del base.image.index
     verity = verity_rows(stream, base.verity)
     rootfs = tree.encode(digests.packed(), verity, base.vectors)
     if whole:

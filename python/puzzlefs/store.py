@@ -152,6 +152,11 @@ class Store:
 
     def get_measured(self, descriptor: Descriptor, limit: int) -> tuple[bytes, bytes]:
         """Return what `get` does, and its fs-verity digest."""
+        content = self.read(descriptor, limit)
+        return content, self.measure(descriptor, content)
+
+    def read(self, descriptor: Descriptor, limit: int) -> bytes:
+        """Return a blob's file, to be given to `measure` before it is trusted. Raises what `get` raises."""
         if descriptor.size > limit:
             raise CorruptImageError(f"{descriptor.digest}: {descriptor.size} bytes are too many, {limit} are allowed")
         digest = descriptor.raw_digest
@@ -161,10 +166,14 @@ class Store:
             raise MissingBlobError(digest) from error
         except OSError as error:
             raise BlobError(digest, f"cannot be read: {error.strerror}") from error
+        return content
+
+    def measure(self, descriptor: Descriptor, content: bytes) -> bytes:
+        """Return the fs-verity digest of a blob's content. Raises `BlobError` where it is not the descriptor's."""
         found, verity = native.hash_bytes(content)
-        if found != digest:
-            raise BlobError(digest, "content does not match the digest")
-        return content, verity
+        if found != descriptor.raw_digest:
+            raise BlobError(descriptor.raw_digest, "content does not match the digest")
+        return verity
 
     def size(self, digest: bytes) -> int:
         """Return the size of a blob's file. Raises `MissingBlobError`."""

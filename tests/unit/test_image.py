@@ -15,6 +15,7 @@ from puzzlefs.image import VERIFY_ONCE, Image
 from puzzlefs.oci import Descriptor, canonical
 from puzzlefs.records import VERITY
 from puzzlefs.store import Store
+from tests.images import craft, directory
 
 pytestmark = pytest.mark.usefixtures("chosen")
 
@@ -99,3 +100,13 @@ def test_pinned_image_needs_the_rootfs_blobs_digest(tmp_path: Path, verity: str 
     else:
         with pytest.raises(IntegrityError):
             image.index
+
+
+def test_the_digest_is_told_before_what_is_malformed(tmp_path: Path) -> None:
+    """The tree is decoded while its blob is hashed; bytes of another blob are wrong, whatever they hold."""
+    crafted = craft(tmp_path / "oci", [directory(1)], [])
+    image = Image.open(crafted.name)
+    path = image.blobs / image.manifest.rootfs.digest.removeprefix("sha256:")
+    path.write_bytes(bytes(len(path.read_bytes())))
+    with pytest.raises(BlobError, match="content does not match the digest"):
+        _ = image.index
