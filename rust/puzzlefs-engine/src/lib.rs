@@ -2,6 +2,7 @@
 //!
 //! The format itself is the core crate's; here are threads, system calls and Zstandard.
 
+mod ahead;
 mod assemble;
 mod blob;
 mod blobs;

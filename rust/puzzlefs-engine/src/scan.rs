@@ -11,10 +11,10 @@ use puzzlefs_core::tables::{EntryRow, HAS_ADDITIONAL, InodeRow, SourceRow, Vecto
 use puzzlefs_core::tree::Tree;
 use puzzlefs_core::{Error, Result};
 
-use crate::glob::Glob;
+use crate::ahead::{self, Ahead, Bounds, Seen};
 use crate::listing::{Listing, Place};
 use crate::look::{Look, Met};
-use crate::scan_rules::ScanRules;
+use crate::scan_rules::{Exclusions, ScanRules};
 use crate::scan_xattrs::{XattrReader, copy_xattrs};
 use crate::snapshot::{Directory, SnapshotWriter};
 use crate::source::{SourceRoot, source_error};
@@ -53,10 +53,24 @@ pub fn scan(
     let opened = SourceRoot::open(root)?;
     let digest = rules.digest(mounts);
     let look = look.filter(|look| look.snapshot.rules == digest);
+    let mounts: HashSet<&[u8]> = mounts.iter().map(Vec::as_slice).collect();
+    let exclusions = Exclusions::new(&rules.exclude);
+    let ahead = if look.is_none() {
+        let bounds = Bounds {
+            root: &opened,
+            mounts: &mounts,
+            exclusions: &exclusions,
+            stop,
+        };
+        ahead::list(&bounds, || XattrReader::new(root, rules))
+    } else {
+        Ahead::new()
+    };
     let mut walk = Walk {
         root: &opened,
-        mounts: mounts.iter().map(Vec::as_slice).collect(),
-        exclude: rules.exclude.iter().map(|glob| exclusion(glob)).collect(),
+        mounts,
+        exclusions,
+        ahead,
         xattrs: XattrReader::new(root, rules),
         rules,
         horizon,
@@ -82,19 +96,11 @@ pub fn scan(
     })
 }
 
-/// Returns whether a pattern is one of paths, and the pattern.
-fn exclusion(glob: &[u8]) -> (bool, Glob) {
-    let is_slash = |byte: &u8| *byte == b'/';
-    let start = glob.iter().take_while(|byte| is_slash(byte)).count();
-    let rest = &glob[start..];
-    let end = rest.len() - rest.iter().rev().take_while(|byte| is_slash(byte)).count();
-    (glob.contains(&b'/'), Glob::new(&rest[..end]))
-}
-
 struct Walk<'a> {
     root: &'a SourceRoot,
     mounts: HashSet<&'a [u8]>,
-    exclude: Vec<(bool, Glob)>,
+    exclusions: Exclusions,
+    ahead: Ahead,
     xattrs: XattrReader,
     rules: &'a ScanRules,
     horizon: i64,
@@ -151,7 +157,7 @@ impl Walk<'_> {
             None => Status::of(place.directory()?)?,
         };
         let same = met.filter(|met| met.is_same);
-        self.add(&mut place, b"", b"", &status, Kind::Dir, same)?;
+        self.add(&mut place, b"", b"", &Seen::new(status), same)?;
         self.notes.end_root();
         Ok(same.is_some())
     }
@@ -168,14 +174,21 @@ impl Walk<'_> {
             path.push(b'/');
         }
         let first = self.vector.entries.len();
-        match known.filter(|_| visited.is_same) {
-            Some((look, directory)) => {
+        let ahead = self.ahead.remove(&visited.path);
+        match (known.filter(|_| visited.is_same), ahead) {
+            (Some((look, directory)), _) => {
                 for number in directory.entries.clone() {
                     let name = look.snapshot.name(&look.snapshot.entries[number]);
-                    self.meet(&mut place, name, look.entry(number), &mut path, pending)?;
+                    let met = look.entry(number);
+                    self.meet(&mut place, name, met, None, &mut path, pending)?;
                 }
             }
-            None => {
+            (None, Some(entries)) => {
+                for (name, seen) in entries.iter() {
+                    self.meet(&mut place, name, None, seen, &mut path, pending)?;
+                }
+            }
+            (None, None) => {
                 let mut listing = std::mem::take(&mut self.listing);
                 place
                     .directory()
@@ -185,7 +198,7 @@ impl Walk<'_> {
                     let met = known.and_then(|(look, directory)| {
                         look.entry(look.snapshot.find(directory, name)?)
                     });
-                    self.meet(&mut place, name, met, &mut path, pending)?;
+                    self.meet(&mut place, name, met, None, &mut path, pending)?;
                 }
                 self.listing = listing;
             }
@@ -202,6 +215,7 @@ impl Walk<'_> {
         place: &mut Place<'_>,
         name: &[u8],
         met: Option<Met<'_>>,
+        seen: Option<Seen>,
         path: &mut Vec<u8>,
         pending: &mut Vec<Pending>,
     ) -> Result<()> {
@@ -210,9 +224,9 @@ impl Walk<'_> {
         }
         let above = path.len();
         path.extend_from_slice(name);
-        if !self.is_excluded(name, path) {
+        if !self.exclusions.has(name, path) {
             let directory = self
-                .entry(place, name, path, met)
+                .entry(place, name, path, met, seen)
                 .map_err(|errno| source_error(path, errno))?;
             if let Some((row, is_same)) = directory {
                 pending.push(Pending {
@@ -234,11 +248,14 @@ impl Walk<'_> {
         name: &[u8],
         path: &[u8],
         met: Option<Met<'_>>,
+        seen: Option<Seen>,
     ) -> rustix::io::Result<Option<(usize, bool)>> {
-        let status = match &met {
-            Some(met) => met.status,
-            None => Status::at(place.directory()?, name)?,
+        let seen = match (&met, seen) {
+            (Some(met), _) => Seen::new(met.status),
+            (None, Some(seen)) => seen,
+            (None, None) => Seen::new(Status::at(place.directory()?, name)?),
         };
+        let status = seen.status;
         let kind = status.kind()?;
         if self.mounts.contains(path) {
             self.crossings.push(path.to_vec());
@@ -262,7 +279,7 @@ impl Walk<'_> {
         self.vector.heap.extend_from_slice(name);
         let same = met.filter(|met| met.is_same);
         if ino == self.last {
-            self.add(place, name, path, &status, kind, same)?;
+            self.add(place, name, path, &seen, same)?;
         } else {
             self.note(name, &status, same, None);
         }
@@ -275,14 +292,19 @@ impl Walk<'_> {
         place: &mut Place<'_>,
         name: &[u8],
         path: &[u8],
-        status: &Status,
-        kind: Kind,
+        seen: &Seen,
         same: Option<Met<'_>>,
     ) -> rustix::io::Result<()> {
+        let status = &seen.status;
+        let kind = status.kind()?;
         let known = same.and_then(|met| met.look.snapshot.properties(met.known));
         let (xattr_first, xattr_count) = match &known {
             Some(known) => copy_xattrs(known, &mut self.vector),
-            None => self.xattrs.read(place, name, path, &mut self.vector)?,
+            None => {
+                let has_any = seen.has_xattrs;
+                self.xattrs
+                    .read(place, name, path, has_any, &mut self.vector)?
+            }
         };
         let link_offset = self.vector.heap.len();
         if kind == Kind::Lnk {
@@ -336,12 +358,6 @@ impl Walk<'_> {
             (text(inode.link_offset, inode.link_length), xattrs)
         });
         self.notes.entry(&identity, name, properties);
-    }
-
-    fn is_excluded(&self, name: &[u8], path: &[u8]) -> bool {
-        let matches =
-            |(of_paths, glob): &(bool, Glob)| glob.matches(if *of_paths { path } else { name });
-        self.exclude.iter().any(matches)
     }
 }
 

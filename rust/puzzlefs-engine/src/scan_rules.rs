@@ -6,6 +6,7 @@ use puzzlefs_core::metadata::Kind;
 use puzzlefs_core::tables::InodeRow;
 use rustix::fs::{major, minor};
 
+use crate::glob::Glob;
 use crate::status::Status;
 
 const PERMISSIONS: u32 = 0o7777;
@@ -36,6 +37,30 @@ pub struct ScanRules {
     pub times: Times,
     /// Whether everything belongs to user and group 0.
     pub all_root: bool,
+}
+
+/// Patterns of what is left out, each with whether it is one of paths.
+pub(crate) struct Exclusions(Vec<(bool, Glob)>);
+
+impl Exclusions {
+    pub(crate) fn new(globs: &[Vec<u8>]) -> Self {
+        Self(globs.iter().map(|glob| exclusion(glob)).collect())
+    }
+
+    /// Tells whether an entry is left out.
+    pub(crate) fn has(&self, name: &[u8], path: &[u8]) -> bool {
+        let matches =
+            |(of_paths, glob): &(bool, Glob)| glob.matches(if *of_paths { path } else { name });
+        self.0.iter().any(matches)
+    }
+}
+
+fn exclusion(glob: &[u8]) -> (bool, Glob) {
+    let is_slash = |byte: &u8| *byte == b'/';
+    let start = glob.iter().take_while(|byte| is_slash(byte)).count();
+    let rest = &glob[start..];
+    let end = rest.len() - rest.iter().rev().take_while(|byte| is_slash(byte)).count();
+    (glob.contains(&b'/'), Glob::new(&rest[..end]))
 }
 
 impl ScanRules {

@@ -42,15 +42,17 @@ impl XattrReader {
         }
     }
 
-    /// Appends the attributes of an entry of an open directory; returns their first row and number.
+    /// Appends the attributes of an entry of an open directory, unless `has_any` says that it has none;
+    /// returns their first row and number.
     pub(crate) fn read(
         &mut self,
         place: &mut Place<'_>,
         name: &[u8],
         path: &[u8],
+        has_any: Option<bool>,
         vector: &mut Vector,
     ) -> rustix::io::Result<(u64, u32)> {
-        if self.keep.is_empty() || !self.has_any(path)? {
+        if !has_any.map_or_else(|| self.has_any(path), Ok)? {
             return Ok((0, 0));
         }
         let directory = place.directory()?;
@@ -77,8 +79,12 @@ impl XattrReader {
         Ok(rows_from(first, vector))
     }
 
-    /// Tells whether a path has attributes of any kind; most have none, and this is the shortest way to see it.
-    fn has_any(&mut self, path: &[u8]) -> rustix::io::Result<bool> {
+    /// Tells whether a path has attributes of any kind, if any are taken; most have none, and this is the
+    /// shortest way to see it.
+    pub(crate) fn has_any(&mut self, path: &[u8]) -> rustix::io::Result<bool> {
+        if self.keep.is_empty() {
+            return Ok(false);
+        }
         if self.root + path.len() >= PATH_MAX {
             return Ok(true);
         }
