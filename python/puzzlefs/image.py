@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from puzzlefs.vfs import Filesystem
 
 VERIFY_NEVER, VERIFY_ONCE, VERIFY_ALWAYS = 0, 1, 2
-CACHE_SIZE = 64 * constants.MIB
+CACHE_SIZE = 128 * constants.MIB
 _LINK_LIMIT = 40
 
 

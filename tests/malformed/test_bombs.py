@@ -22,7 +22,7 @@ from puzzlefs.tables import Inode
 from tests.images import TAG, Crafted, craft, directory, file_of
 from tests.support import measured
 
-# Of the kernel's count, for a program that keeps 64 MiB of decoded frames; and of addresses.
+# Of the kernel's count, for a program that keeps 128 MiB of decoded frames; and of addresses.
 MEMORY = 300 * MIB
 ADDRESSES = 3 * GIB
 

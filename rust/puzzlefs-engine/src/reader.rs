@@ -3,16 +3,18 @@
 use std::mem;
 use std::ops::Range;
 use std::os::fd::BorrowedFd;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use puzzlefs_core::index::Index;
 use puzzlefs_core::{BlobFault, Result, Rule};
 
 use crate::blob::{self, Blob, Verify};
 use crate::blobs::Blobs;
-use crate::cache::{Found, Frame, FrameCache};
-use crate::codec::{decode_frame, decode_frame_into};
+use crate::cache::{FrameCache, Key};
+use crate::codec::decode_frame_into;
+use crate::decoder::Contexts;
 use crate::extract::Extraction;
+use crate::frame::{Change, Frame};
 use crate::seek_table::SeekTable;
 use crate::waiting;
 
@@ -28,6 +30,49 @@ pub struct Reader {
     index: Arc<Index>,
     blobs: Blobs,
     cache: FrameCache,
+    contexts: Arc<Contexts>,
+    /// Frames that are decoded in part, the last one begun at the end.
+    begun: Mutex<Vec<Begun>>,
+    /// Held by whoever finishes them.
+    finishing: Mutex<()>,
+}
+
+/// A frame that is decoded in part, unless it was forgotten or read further meanwhile.
+struct Begun {
+    frame: Weak<Frame>,
+    place: Place,
+}
+
+impl Begun {
+    fn is_left(&self) -> bool {
+        let frame = self.frame.upgrade();
+        frame.is_some_and(|frame| frame.whole().is_none())
+    }
+}
+
+/// Where a frame is.
+#[derive(Clone)]
+struct Place {
+    key: Key,
+    /// Uncompressed bytes of the blob before it.
+    start: u64,
+    size: usize,
+}
+
+impl Place {
+    fn new(blob: u32, table: &SeekTable, number: usize) -> Self {
+        Self {
+            key: (blob, number),
+            start: table.content_before(number),
+            size: frame_size(table, number),
+        }
+    }
+
+    /// Returns which of its bytes are among the `length` bytes from `offset` in the blob.
+    fn overlap(&self, offset: u64, length: usize) -> Range<usize> {
+        let inside = |at: u64| at.saturating_sub(self.start).min(self.size as u64) as usize;
+        inside(offset)..inside(offset + length as u64)
+    }
 }
 
 /// A part of a blob that is wanted.
@@ -47,6 +92,9 @@ impl Reader {
             index,
             blobs,
             cache: FrameCache::new(cache_size),
+            contexts: Arc::default(),
+            begun: Mutex::default(),
+            finishing: Mutex::default(),
         }
     }
 
@@ -152,8 +200,7 @@ impl Reader {
         let frames = table.find(part.offset)..table.find(end - 1) + 1;
         let whole = whole_frames(&table, &frames, part.offset..end);
         for number in (frames.start..whole.start).chain(whole.end..frames.end) {
-            let frame = self.frame(part.blob, &table, number)?;
-            copy_overlap(table.content_before(number), &frame, part.offset, buffer);
+            self.copy_overlap(part, &table, number, buffer)?;
         }
         let inside = |frame| (table.content_before(frame).saturating_sub(part.offset)) as usize;
         let length = buffer.len();
@@ -161,19 +208,72 @@ impl Reader {
         self.fill_frames(part.blob, &table, whole, buffer)
     }
 
-    /// Returns a frame of which others may want a part too: it is kept.
-    fn frame(&self, blob: u32, table: &SeekTable, number: usize) -> Result<Frame> {
-        let claim = match self.cache.get(blob, number) {
-            Found::Frame(frame) => return Ok(frame),
-            Found::Claim(claim) => claim,
+    /// Copies the bytes that a frame and `buffer` have in common. Others may want the rest of the frame: it
+    /// is kept.
+    fn copy_overlap(
+        &self,
+        part: &Part,
+        table: &SeekTable,
+        number: usize,
+        buffer: &mut [u8],
+    ) -> Result<()> {
+        let place = Place::new(part.blob, table, number);
+        let wanted = place.overlap(part.offset, buffer.len());
+        if wanted.is_empty() {
+            return Ok(());
+        }
+        let to = (place.start + wanted.start as u64 - part.offset) as usize;
+        let buffer = &mut buffer[to..to + wanted.len()];
+        let frame = self.cache.get(place.key, place.size);
+        let copied = self.blobs.with(part.blob, |blob| {
+            let read = || read_frames(blob, table, number..number + 1);
+            frame.with(wanted.end, &self.contexts, read, |content| {
+                buffer.copy_from_slice(&content[wanted]);
+            })
+        });
+        match copied {
+            Ok(((), change)) => self.note(&place, &frame, change),
+            Err(_) => self.cache.forget(place.key, &frame),
+        }
+        copied.map(drop)
+    }
+
+    /// Notes what became of a frame.
+    fn note(&self, place: &Place, frame: &Arc<Frame>, change: Change) {
+        match change {
+            Change::None => {}
+            Change::Begun(more) => {
+                self.cache.weigh(place.key, frame, place.size + more);
+                let (frame, place) = (Arc::downgrade(frame), place.clone());
+                let mut begun = lock(&self.begun);
+                begun.retain(Begun::is_left);
+                begun.push(Begun { frame, place });
+            }
+            Change::Finished => self.cache.weigh(place.key, frame, place.size),
+        }
+    }
+
+    /// Tells whether there is something for [`Reader::finish`], and nobody at it.
+    pub(crate) fn has_begun(&self) -> bool {
+        !lock(&self.begun).is_empty() && self.finishing.try_lock().is_ok()
+    }
+
+    /// Decodes the rest of what reads have left, unless another thread is at that.
+    pub(crate) fn finish(&self) {
+        let Ok(_guard) = self.finishing.try_lock() else {
+            return;
         };
-        let mut frame = Frame::default();
-        self.decode(blob, table, number..number + 1, |number, stored| {
-            frame = Arc::new(decode_frame(stored, frame_size(table, number))?);
-            Ok(())
-        })?;
-        claim.keep(&frame);
-        Ok(frame)
+        loop {
+            let last = lock(&self.begun).pop();
+            let Some(begun) = last else {
+                return;
+            };
+            if let Some(frame) = begun.frame.upgrade()
+                && frame.finish()
+            {
+                self.note(&begun.place, &frame, Change::Finished);
+            }
+        }
     }
 
     /// Fills `buffer` with whole frames. They are not kept: whoever reads so much has it in its own
@@ -188,8 +288,11 @@ impl Reader {
         let mut rest = buffer;
         let mut frames = frames;
         for frame in self.cache.run(blob, frames.start, frames.len()) {
-            let (now, later) = rest.split_at_mut(frame.len());
-            now.copy_from_slice(&frame);
+            let Some(content) = frame.whole() else {
+                break;
+            };
+            let (now, later) = rest.split_at_mut(content.len());
+            now.copy_from_slice(content);
             rest = later;
             frames.start += 1;
         }
@@ -217,8 +320,7 @@ impl Reader {
             next = part.end;
             self.blobs.with(blob, |blob| {
                 let start = table.before(part.start);
-                let mut stored = vec![0; (table.before(part.end) - start) as usize];
-                blob.read(start, &mut stored)?;
+                let stored = read_frames(blob, table, part.clone())?;
                 part.into_iter().try_for_each(|number| {
                     let from = (table.before(number) - start) as usize;
                     let to = (table.before(number + 1) - start) as usize;
@@ -233,6 +335,14 @@ impl Reader {
 /// Returns the uncompressed bytes of a frame.
 fn frame_size(table: &SeekTable, number: usize) -> usize {
     (table.content_before(number + 1) - table.content_before(number)) as usize
+}
+
+/// Returns what is stored of neighbouring frames.
+fn read_frames(blob: &Blob, table: &SeekTable, frames: Range<usize>) -> blob::Result<Vec<u8>> {
+    let (start, end) = (table.before(frames.start), table.before(frames.end));
+    let mut stored = vec![0; (end - start) as usize];
+    blob.read(start, &mut stored)?;
+    Ok(stored)
 }
 
 /// Returns those of `frames`, which reach over `wanted`, that lie wholly in it: all but the first and
@@ -252,12 +362,7 @@ fn read_stored(blob: &Blob, part: &Part, buffer: &mut [u8]) -> blob::Result<()> 
     blob.read(part.offset, buffer)
 }
 
-/// Copies the bytes that `frame`, which starts at `start`, and `buffer`, at `offset`, have in common.
-fn copy_overlap(start: u64, frame: &[u8], offset: u64, buffer: &mut [u8]) {
-    let from = start.max(offset);
-    let to = (start + frame.len() as u64).min(offset + buffer.len() as u64);
-    if from < to {
-        let source = &frame[(from - start) as usize..(to - start) as usize];
-        buffer[(from - offset) as usize..(to - offset) as usize].copy_from_slice(source);
-    }
+/// Locks; a thread that panicked while it held the lock left nothing half done.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -168,6 +168,16 @@ impl Session {
         self.pusher.push(&self.filesystem, &self.ahead, run, device);
     }
 
+    /// Tells whether reads have left frames decoded in part.
+    pub fn has_begun(&self) -> bool {
+        self.filesystem.reader.has_begun()
+    }
+
+    /// Decodes the rest of them, unless another thread is at that: what else they hold is wanted soon.
+    pub fn finish(&self) {
+        self.filesystem.reader.finish();
+    }
+
     /// Writes one byte for whoever waits. It must not block: who does not listen misses it.
     fn tell(&self, what: u8) {
         let _ = retry_on_intr(|| rustix::io::write(&self.notices, &[what]));

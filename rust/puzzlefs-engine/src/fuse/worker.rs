@@ -103,6 +103,10 @@ impl<'d> Worker<'d> {
             self.pass();
             self.session.send_ahead(self.device, &expected);
         }
+        if self.has_read && self.session.has_begun() {
+            self.pass();
+            self.session.finish();
+        }
     }
 
     fn pass(&self) {
