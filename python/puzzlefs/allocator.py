@@ -4,7 +4,7 @@ from __future__ import annotations
 
 # From here on the tables of a tree have a few tens of megabytes each.
 _MANY_INODES = 100_000
-_MMAP_THRESHOLD = -3
+_TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
 # Less than any table of so many inodes; more than the buffers that are used again and again.
 _LARGE = 1 << 20
 
@@ -18,5 +18,6 @@ def give_back(inodes: int) -> None:
     libc = ctypes.CDLL(None)
     # Others than the GNU library have no such calls, and give memory back by themselves.
     if hasattr(libc, "mallopt") and hasattr(libc, "malloc_trim"):
+        libc.mallopt(_TRIM_THRESHOLD, _LARGE)
         libc.mallopt(_MMAP_THRESHOLD, _LARGE)
         libc.malloc_trim(0)
