@@ -14,7 +14,7 @@ import time
 from puzzlefs import __version__
 from puzzlefs._native import native
 
-TRACES, IMAGES = ".trace", ".image"
+TRACES, IMAGES, CHUNKS = ".trace", ".image", ".chunks"
 _UNFINISHED = ".tmp"
 _FILE_LIMIT = 32
 _BYTE_LIMIT = 1 << 30
@@ -41,7 +41,7 @@ class BuildCache:
 
     directory  where they are kept; made, for this user alone, when something is saved
     form       all that decides whether one build's file is of use to another
-    kind       TRACES or IMAGES
+    kind       TRACES, IMAGES, or CHUNKS: of the trees that are images of the store, what they offer other builds
     """
 
     def __init__(

@@ -262,7 +262,7 @@ class Build:
             return None
         from puzzlefs.reuse import offered
 
-        return offered(images, self.options.jobs)
+        return offered(images, self.options.jobs, self.options.cache)
 
     def bring(self, store: Store, unfinished: str, stream: Stream, others: Sequence[Base]) -> int:
         """Copy blobs of other stores that the stream refers to; return how many bytes were new."""

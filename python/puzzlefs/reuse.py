@@ -7,11 +7,16 @@ that ends exactly where a file does is not found, and stored again if need be.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from itertools import pairwise
+from struct import Struct
 
 from puzzlefs._native import native
+from puzzlefs.build_cache import CHUNKS, BuildCache
 from puzzlefs.constants import CHUNK_MAX, FILEDATA
+from puzzlefs.errors import MissingBlobError
 from puzzlefs.oci import Descriptor
 from puzzlefs.records import BLOB, CHUNK, COMPRESSED, CONTENT, INODE, VERITY, Kind
 from puzzlefs.rootfs import Base
@@ -21,6 +26,9 @@ from puzzlefs.workers import thread_count
 
 Offered = tuple[bytes, bytes]
 """(`records.BLOB` rows, `records.CONTENT` rows of chunks in them)."""
+
+# What is kept of an image begins with the bytes of its blobs' rows.
+_HEAD = Struct("<Q")
 
 
 class _Blob:
@@ -44,25 +52,64 @@ class _Blob:
         return [(start, end - start) for start, end in pairwise(ends) if end - start <= CHUNK_MAX]
 
 
-def offered(images: Sequence[Base], jobs: int) -> Offered:
-    """Return the chunks of images, those of every layer, by reading their blobs. Raises `BlobError`."""
+def offered(images: Sequence[Base], jobs: int, cache: str | os.PathLike[str] | None = None) -> Offered:
+    """Return the chunks of images, those of every layer, by reading their blobs. Raises `BlobError`.
+
+    cache  directory of what builds keep; there an image's chunks are kept, for they are always the same
+    """
     blobs, chunks = bytearray(), bytearray()
     for image in images:
-        verity = dict(VERITY.iter_unpack(image.verity))
-        sizes = {layer.digest: layer.size for layer in image.image.manifest.layers}
-        found = _blobs(image)
-        rows, runs = bytearray(), bytearray()
         first = len(blobs) // BLOB.size
-        for number, ((digest, flags), blob) in enumerate(found.items()):
-            size = sizes.get(f"sha256:{digest.hex()}")
-            size = image.image.store.size(digest) if size is None else size
-            blobs += BLOB.pack(digest, verity[digest], size, blob.reach, flags, 0)
-            rows += VERITY.pack(digest, verity[digest])
-            runs += b"".join(CHUNK.pack(number, flags, *run) for run in blob.runs())
-        digests = native.digest_runs(_directory(image), bytes(rows), bytes(runs), thread_count(jobs or None))
-        for place, (row, _, offset, length) in enumerate(CHUNK.iter_unpack(runs)):
-            chunks += CONTENT.pack(digests[32 * place : 32 * place + 32], first + row, length, offset)
+        of_blobs, of_chunks = _recalled(image, jobs, cache) if cache else _read(image, jobs)
+        blobs += of_blobs
+        for content, row, length, offset in CONTENT.iter_unpack(of_chunks):
+            chunks += CONTENT.pack(content, first + row, length, offset)
     return bytes(blobs), bytes(chunks)
+
+
+def _read(image: Base, jobs: int) -> Offered:
+    """Return an image's chunks by reading its blobs."""
+    verity = dict(VERITY.iter_unpack(image.verity))
+    sizes = {layer.digest: layer.size for layer in image.image.manifest.layers}
+    blobs, chunks, rows, runs = bytearray(), bytearray(), bytearray(), bytearray()
+    for number, ((digest, flags), blob) in enumerate(_blobs(image).items()):
+        size = sizes.get(f"sha256:{digest.hex()}")
+        size = image.image.store.size(digest) if size is None else size
+        blobs += BLOB.pack(digest, verity[digest], size, blob.reach, flags, 0)
+        rows += VERITY.pack(digest, verity[digest])
+        runs += b"".join(CHUNK.pack(number, flags, *run) for run in blob.runs())
+    digests = native.digest_runs(_directory(image), bytes(rows), bytes(runs), thread_count(jobs or None))
+    for place, (row, _, offset, length) in enumerate(CHUNK.iter_unpack(runs)):
+        chunks += CONTENT.pack(digests[32 * place : 32 * place + 32], row, length, offset)
+    return bytes(blobs), bytes(chunks)
+
+
+def _recalled(image: Base, jobs: int, directory: str | os.PathLike[str]) -> Offered:
+    """Return an image's chunks as an earlier build found them; else read them and keep them for the next one."""
+    store = image.image.store.directory
+    cache = BuildCache(directory, store, os.path.join(store, image.image.descriptor.digest), "", CHUNKS)
+    kept = _kept(image, cache)
+    if kept:
+        return kept
+    blobs, chunks = _read(image, jobs)
+    # A build is no worse for a cache that cannot be written.
+    with suppress(OSError):
+        cache.save(_HEAD.pack(len(blobs)) + blobs + chunks)
+    return blobs, chunks
+
+
+def _kept(image: Base, cache: BuildCache) -> Offered | None:
+    """Return what the cache has, None where it has nothing or the store has not every blob."""
+    content = cache.load()
+    if not content:
+        return None
+    end = _HEAD.size + _HEAD.unpack_from(content)[0]
+    blobs, chunks = content[_HEAD.size : end], content[end:]
+    try:
+        is_whole = all(image.image.store.size(row[0]) == row[2] for row in BLOB.iter_unpack(blobs))
+    except MissingBlobError:
+        return None
+    return (blobs, chunks) if is_whole else None
 
 
 def bring(store: Store, unfinished: str, blobs: Sequence[BlobRecord], images: Sequence[Base], *, sync: bool) -> int:

@@ -9,12 +9,16 @@ from pathlib import Path
 
 import pytest
 
+from puzzlefs import reuse
 from puzzlefs._native import Backend
 from puzzlefs.builder import BuildOptions, Profile
 from puzzlefs.builder import build as build_image
 from puzzlefs.constants import PACK_SIZE_MIN
-from puzzlefs.errors import MissingBlobError, UsageError
+from puzzlefs.errors import BlobError, MissingBlobError, UsageError
+from puzzlefs.image import Image
+from puzzlefs.names import ImageName
 from puzzlefs.records import BLOB, CONTENT
+from puzzlefs.rootfs import Base
 from tests.conftest import Backends
 from tests.parity.files import plan
 from tests.parity.outcome import any_outcome
@@ -156,3 +160,27 @@ def test_blobs_that_are_offered_must_be_there(tree: Path, tmp_path: Path) -> Non
         build_image(tree, f"{tmp_path}/two:v", options)
     with pytest.raises(UsageError):
         build_image(tree, f"{tmp_path}/two:v", options._replace(profile=Profile.UPSTREAM))
+
+
+def test_chunks_of_an_image_are_read_once(tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    build(tree, f"{tmp_path}/oci:base")
+    base = Base.of(Image.open(ImageName(f"{tmp_path}/oci", "base")))
+    read = reuse.offered([base, base], 1)
+    kept = reuse.offered([base, base], 1, tmp_path / "cache")
+    monkeypatch.setattr(reuse, "_read", None)
+
+    assert reuse.offered([base, base], 1, tmp_path / "cache") == kept == read
+
+
+def test_chunks_are_not_kept_from_a_store_that_lost_a_blob(tree: Path, tmp_path: Path) -> None:
+    build(tree, f"{tmp_path}/oci:base")
+    base = Base.of(Image.open(ImageName(f"{tmp_path}/oci", "base")))
+    blobs, _ = reuse.offered([base], 1, tmp_path / "cache")
+    blob = tmp_path / "oci/blobs/sha256" / blobs[:32].hex()
+    blob.rename(tmp_path / "blob")
+    with pytest.raises(MissingBlobError):
+        reuse.offered([base], 1, tmp_path / "cache")
+
+    blob.write_bytes(b"cut short")
+    with pytest.raises(BlobError):
+        reuse.offered([base], 1, tmp_path / "cache")
