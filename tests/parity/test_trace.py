@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import struct
+import threading
 from pathlib import Path
 
 import pytest
 
 from puzzlefs._native import Backend
+from puzzlefs.constants import PACK_SIZE_MAX
 from puzzlefs.records import BLOB
 from tests.conftest import Backends
 from tests.parity.files import plan
@@ -93,3 +95,29 @@ def test_what_is_no_trace_is_no_help(backends: Backends, tree: Path, tmp_path: P
             with pytest.raises(Exception, match="file0"):
                 make_writer(backend, tree, tmp_path).run(*files, content, LATER)
         assert make_writer(backend, tree, tmp_path).run(*files, trace, LATER) == first
+
+
+@pytest.mark.parametrize("compression", [NONE, FRAMES])
+def test_packs_larger_than_all_blocks_come_to_an_end(backends: Backends, tmp_path: Path, compression: int) -> None:
+    """Parts that are stored as they are wait for their pack, and the reader that fills it never for their memory."""
+    tree = tmp_path / "tree"
+    tree.mkdir()
+    for number in range(16):
+        (tree / f"{number:02}").write_bytes(noise(number, 3 << 20))
+    traces = [b""]
+
+    def store() -> None:
+        writer = make_writer(backends.rust, tree, tmp_path, compression, PACK_SIZE_MAX, frame_size=640 << 10)
+        traces.append(writer.run(*plan(tree), traces[-1], LATER)[4])
+
+    for count in (2, 3):
+        # A reader that waits for ever does so in this thread.
+        thread = threading.Thread(target=store, daemon=True)
+        thread.start()
+        thread.join(30)
+        assert len(traces) == count
+        for path in tree.iterdir():
+            with open(path, "r+b") as file:
+                for place in range(0, 3 << 20, 700_000):
+                    file.seek(place)
+                    file.write(b"x")

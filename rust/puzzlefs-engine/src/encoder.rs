@@ -52,7 +52,7 @@ impl<'a> Encoder<'a> {
             return Ok(Encoded {
                 frames: Vec::new(),
                 compressed,
-                raw: Some(content),
+                raw: Some(self.kept(content)),
             });
         }
         let compressor = match &mut self.compressor {
@@ -68,8 +68,14 @@ impl<'a> Encoder<'a> {
         Ok(Encoded {
             frames,
             compressed,
-            raw: (!gains).then_some(content),
+            raw: (!gains).then(|| self.kept(content)),
         })
+    }
+
+    /// Returns the bytes of a part that waits for the rest of its pack: the reader, which makes the rest, needs its
+    /// blocks for that.
+    fn kept(&self, content: Content) -> Content {
+        Content::Bytes(content.copied(self.buffers, 0))
     }
 
     /// Returns the frame of an earlier blob that holds exactly this part, if there is one.

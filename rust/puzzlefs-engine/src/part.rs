@@ -76,7 +76,7 @@ impl Content {
     }
 
     /// Returns the bytes in a buffer, which holds no block.
-    fn copied(self, buffers: &Buffers, capacity: usize) -> Buffer {
+    pub fn copied(self, buffers: &Buffers, capacity: usize) -> Buffer {
         match self {
             Self::Chunk(chunk) => {
                 let mut bytes = buffers.take(capacity);
