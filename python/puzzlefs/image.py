@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 VERIFY_NEVER, VERIFY_ONCE, VERIFY_ALWAYS = 0, 1, 2
 CACHE_SIZE = 128 * constants.MIB
+# Of a mount: a part of the machine's memory, up to what makes random reads of large files decode no frame twice.
+MOUNT_CACHE_SIZE = min(256 * constants.MIB, os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 32)
 _LINK_LIMIT = 40
 
 

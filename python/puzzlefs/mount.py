@@ -13,7 +13,7 @@ import sys
 
 from puzzlefs._native import native
 from puzzlefs.errors import MountError, UnsupportedError, UsageError
-from puzzlefs.image import CACHE_SIZE, Image
+from puzzlefs.image import MOUNT_CACHE_SIZE, Image
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -132,7 +132,7 @@ def mount(
     options: Sequence[str] = (),
     allow_other: bool = False,
     verify: int | None = None,
-    cache_size: int = CACHE_SIZE,
+    cache_size: int = MOUNT_CACHE_SIZE,
     workers: int | None = None,
     log: str | os.PathLike[str] | None = None,
     fork: bool = False,

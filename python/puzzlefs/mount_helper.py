@@ -11,7 +11,7 @@ import sys
 from collections.abc import Sequence
 
 from puzzlefs.errors import PuzzleFSError, UnsupportedError, UsageError
-from puzzlefs.image import CACHE_SIZE, VERIFY_ALWAYS, VERIFY_NEVER, VERIFY_ONCE, Image
+from puzzlefs.image import MOUNT_CACHE_SIZE, VERIFY_ALWAYS, VERIFY_NEVER, VERIFY_ONCE, Image
 from puzzlefs.kernel_mount import is_known
 from puzzlefs.owners import Owners, parse_range
 
@@ -86,7 +86,7 @@ class Options:
         self.groups: list[Range] = []
         # What mount(8) calls its defaults, which it does not hand on. Others than root have no choice.
         self.mount = ["suid", "dev"] if os.geteuid() == 0 else []
-        self.settings: Settings = {"cache_size": CACHE_SIZE, "fork": True}
+        self.settings: Settings = {"cache_size": MOUNT_CACHE_SIZE, "fork": True}
         for word in filter(None, text.split(",")):
             name, _, value = word.partition("=")
             if not self._take(name, value) and not self._pass_on(word) and not sloppy:

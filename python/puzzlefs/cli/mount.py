@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from puzzlefs.image import CACHE_SIZE, VERIFY_ALWAYS, VERIFY_NEVER, VERIFY_ONCE, Image
+from puzzlefs.image import MOUNT_CACHE_SIZE, VERIFY_ALWAYS, VERIFY_NEVER, VERIFY_ONCE, Image
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -38,7 +38,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default="auto",
         help="when blobs are checked: always, once on first use, or never; auto is always with --digest, else once",
     )
-    parser.add_argument("--cache-size", type=int, default=CACHE_SIZE, metavar="BYTES", help="decompressed data to keep")
+    parser.add_argument(
+        "--cache-size", type=int, default=MOUNT_CACHE_SIZE, metavar="BYTES", help="decompressed data to keep"
+    )
     parser.add_argument(
         "-w", "--writable", "--writeable", action="store_true", help="lay an overlay over the image that keeps changes"
     )

@@ -18,9 +18,9 @@ pub fn before_waiting(tell: impl Fn() + 'static) {
     TELL.set(Some(Box::new(tell)));
 }
 
-/// Bytes to hash or to decompress for which others need not wait either: a millisecond's work. To wake another
-/// thread for less, and then this one again, takes longer than it gains.
-const MUCH: u64 = 1 << 20;
+/// Bytes to hash or to decompress for which others need not wait either: half a millisecond's work. To wake
+/// another thread for less, and then this one again, takes longer than it gains.
+const MUCH: u64 = 512 << 10;
 
 /// Does what [`expect`] does where so many bytes take long to hash or to decompress.
 pub fn expect_work(bytes: u64) {
