@@ -158,14 +158,8 @@ def _split(kept: bytes) -> tuple[dict[str, Any] | None, bytes]:
 def _is_whole(store: Store, manifest: Descriptor) -> bool:
     """Tell whether the store has a manifest and, by their names and sizes, all blobs that it names."""
     document = parse_object(store.get(manifest, constants.JSON_SIZE_LIMIT), "manifest")
-    for blob in (document["config"], *document["layers"]):
-        path = os.path.join(store.blob_directory, blob["digest"].removeprefix("sha256:"))
-        try:
-            if os.stat(path).st_size != blob["size"]:
-                return False
-        except OSError:
-            return False
-    return True
+    blobs = (document["config"], *document["layers"])
+    return store.holds((bytes.fromhex(blob["digest"].removeprefix("sha256:")), blob["size"]) for blob in blobs)
 
 
 def _hides_packages(mount: bytes) -> bool:

@@ -16,7 +16,6 @@ from struct import Struct
 from puzzlefs._native import native
 from puzzlefs.build_cache import CHUNKS, BuildCache
 from puzzlefs.constants import CHUNK_MAX, FILEDATA
-from puzzlefs.errors import MissingBlobError
 from puzzlefs.oci import Descriptor
 from puzzlefs.records import BLOB, CHUNK, COMPRESSED, CONTENT, INODE, VERITY, Kind
 from puzzlefs.rootfs import Base
@@ -105,10 +104,7 @@ def _kept(image: Base, cache: BuildCache) -> Offered | None:
         return None
     end = _HEAD.size + _HEAD.unpack_from(content)[0]
     blobs, chunks = content[_HEAD.size : end], content[end:]
-    try:
-        is_whole = all(image.image.store.size(row[0]) == row[2] for row in BLOB.iter_unpack(blobs))
-    except MissingBlobError:
-        return None
+    is_whole = image.image.store.holds((row[0], row[2]) for row in BLOB.iter_unpack(blobs))
     return (blobs, chunks) if is_whole else None
 
 

@@ -26,7 +26,7 @@ from puzzlefs.oci import Descriptor, Platform, canonical, parse_object
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
     from pathlib import Path
     from types import TracebackType
     from typing import Any
@@ -181,6 +181,13 @@ class Store:
             return os.stat(self._blob(digest)).st_size
         except OSError as error:
             raise MissingBlobError(digest) from error
+
+    def holds(self, blobs: Iterable[tuple[bytes, int]]) -> bool:
+        """Tell whether blobs of these SHA-256 are there, all of them of these sizes; their bytes are not read."""
+        try:
+            return all(self.size(digest) == size for digest, size in blobs)
+        except MissingBlobError:
+            return False
 
     def _blob(self, digest: bytes) -> str:
         return os.path.join(self.blob_directory, digest.hex())

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Self
 
 from puzzlefs.errors import SourceError
 
 PATH_MAX = 4095
-_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW
+DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW
 
 
 @contextmanager
@@ -25,12 +25,27 @@ def reported(path: bytes) -> Iterator[None]:
 
 def open_directory(root: bytes, path: bytes) -> int:
     """Open a directory below the root, in pieces where its path is longer than the system takes."""
-    descriptor = os.open(root, _DIRECTORY)
+    pieces = [*_pieces(path)]
+    top = os.open(root, DIRECTORY)
+    try:
+        return open_beneath(top, pieces)
+    finally:
+        os.close(top)
+
+
+def _pieces(path: bytes) -> Iterator[bytes]:
     while path:
         piece = path if len(path) < PATH_MAX else path[: path.rindex(b"/", 0, PATH_MAX)]
         path = path[len(piece) + 1 :]
+        yield piece
+
+
+def open_beneath(root: int, paths: Iterable[bytes]) -> int:
+    """Open the directory that `paths`, each from the one before, lead to from `root`. Raises `OSError`."""
+    descriptor = os.dup(root)
+    for path in paths:
         try:
-            below = os.open(piece, _DIRECTORY, dir_fd=descriptor)
+            below = os.open(path, DIRECTORY, dir_fd=descriptor)
         finally:
             os.close(descriptor)
         descriptor = below

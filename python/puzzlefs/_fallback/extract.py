@@ -17,7 +17,8 @@ from puzzlefs.errors import StoreError, UnsupportedError
 from puzzlefs.vfs import ROOT, Attributes, Filesystem, Step
 from puzzlefs.workers import Workers
 
-from .place import Place, open_beneath
+from .directory import open_beneath
+from .place import Place
 from .restore import Restorer, Skipped
 
 if TYPE_CHECKING:

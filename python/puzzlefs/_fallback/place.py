@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Sequence
 from types import TracebackType
-from typing import Final, Self
+from typing import Self
 
-_DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+from .directory import DIRECTORY
 
 
 class Place:
@@ -32,7 +31,7 @@ class Place:
 
     def down(self, name: bytes) -> None:
         """Go into a directory that is here. Raises `OSError`."""
-        child = os.open(name, _DIRECTORY, dir_fd=self.descriptor)
+        child = os.open(name, DIRECTORY, dir_fd=self.descriptor)
         self._above.append(_identity(self.descriptor))
         os.close(self.descriptor)
         self.descriptor = child
@@ -42,24 +41,12 @@ class Place:
 
         Raises `OSError` ESTALE where the directory has been moved meanwhile.
         """
-        parent = os.open("..", _DIRECTORY, dir_fd=self.descriptor)
+        parent = os.open("..", DIRECTORY, dir_fd=self.descriptor)
         if _identity(parent) != self._above.pop():
             os.close(parent)
             raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
         child, self.descriptor = self.descriptor, parent
         return child
-
-
-def open_beneath(root: int, names: Sequence[bytes]) -> int:
-    """Open the directory that `names` lead to from `root`, for the caller to close. Raises `OSError`."""
-    descriptor = os.dup(root)
-    for name in names:
-        try:
-            child = os.open(name, _DIRECTORY, dir_fd=descriptor)
-        finally:
-            os.close(descriptor)
-        descriptor = child
-    return descriptor
 
 
 def _identity(descriptor: int) -> tuple[int, int]:

@@ -6,11 +6,12 @@ import errno
 import os
 import stat
 from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import NamedTuple, Self
 
 from puzzlefs.constants import MIB
-from puzzlefs.errors import SourceChangedError, SourceError
+from puzzlefs.errors import SourceChangedError
+
+from .directory import reported
 
 
 class SourceRow(NamedTuple):
@@ -34,19 +35,11 @@ def wrapped(time: int) -> int:
     return (time + (1 << 63)) % (1 << 64) - (1 << 63)
 
 
-@contextmanager
-def _reported(path: bytes) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise SourceError(path, error.errno or errno.EIO) from None
-
-
 class SourceRoot:
     """The root filesystem of a build; close it by leaving its `with` block."""
 
     def __init__(self, path: bytes) -> None:
-        with _reported(b"."):
+        with reported(b"."):
             self._fd = os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
 
     def __enter__(self) -> Self:
@@ -57,10 +50,10 @@ class SourceRoot:
 
     def content(self, path: bytes, row: SourceRow, offset: int) -> Iterator[bytes]:
         """Return a file's content from `offset` on, in pieces. Raises `SourceError`, `SourceChangedError`."""
-        with _reported(path):
+        with reported(path):
             fd = self._open(path)
         try:
-            with _reported(path):
+            with reported(path):
                 yield from _content(fd, path, row, offset)
         finally:
             os.close(fd)
